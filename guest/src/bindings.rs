@@ -1,0 +1,32 @@
+//! The types of the WIT contract, as generated.
+
+#[expect(missing_docs, unsafe_code, reason = "generated code")]
+#[allow(
+    unreachable_pub,
+    rust_2018_idioms,
+    clippy::all,
+    clippy::pedantic,
+    clippy::undocumented_unsafe_blocks,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
+mod generated {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "plugin",
+        ownership: Borrowing { duplicate_if_necessary: false },
+        generate_unused_types: true,
+        pub_export_macro: false,
+        additional_derives: [PartialEq, Eq],
+    });
+
+    #[cfg(target_family = "wasm")]
+    export!(Plugin);
+    #[cfg(target_family = "wasm")]
+    use crate::plugin::Plugin;
+}
+
+/// What the plugin provides.
+pub use generated::exports::im::conversation_groups::conversation_groups as exported;
+/// What the host provides.
+pub use generated::im::conversation_groups as imported;
