@@ -1,0 +1,300 @@
+//! The operations of conversation groups, as typed requests and answers. `wit/conversation-groups.wit` documents each.
+
+use serde::{Deserialize, Serialize};
+
+/// An operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `createConversationGroup`
+    CreateConversationGroup,
+    /// `getConversationGroupList`
+    GetConversationGroupList,
+    /// `deleteConversationGroup`
+    DeleteConversationGroup,
+    /// `renameConversationGroup`
+    RenameConversationGroup,
+    /// `addConversationsToGroup`
+    AddConversationsToGroup,
+    /// `deleteConversationsFromGroup`
+    DeleteConversationsFromGroup,
+    /// `getConversationListByFilter`
+    GetConversationListByFilter,
+    /// `searchConversations`
+    SearchConversations,
+}
+
+impl Method {
+    /// All operations.
+    pub const ALL: [Self; 8] = [
+        Self::CreateConversationGroup,
+        Self::GetConversationGroupList,
+        Self::DeleteConversationGroup,
+        Self::RenameConversationGroup,
+        Self::AddConversationsToGroup,
+        Self::DeleteConversationsFromGroup,
+        Self::GetConversationListByFilter,
+        Self::SearchConversations,
+    ];
+
+    /// The name in the SDK's spelling.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// The operation with this name, in the SDK's spelling or in kebab case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.names().0 == name || method.names().1 == name)
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CreateConversationGroup => ("createConversationGroup", "create-conversation-group"),
+            Self::GetConversationGroupList => ("getConversationGroupList", "get-conversation-group-list"),
+            Self::DeleteConversationGroup => ("deleteConversationGroup", "delete-conversation-group"),
+            Self::RenameConversationGroup => ("renameConversationGroup", "rename-conversation-group"),
+            Self::AddConversationsToGroup => ("addConversationsToGroup", "add-conversations-to-group"),
+            Self::DeleteConversationsFromGroup => ("deleteConversationsFromGroup", "delete-conversations-from-group"),
+            Self::GetConversationListByFilter => ("getConversationListByFilter", "get-conversation-list-by-filter"),
+            Self::SearchConversations => ("searchConversations", "search-conversations"),
+        }
+    }
+}
+
+/// An operation with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Creates a group and puts conversations into it.
+    CreateConversationGroup(GroupAndConversations),
+    /// Lists the names of all groups.
+    GetConversationGroupList,
+    /// Removes a group.
+    DeleteConversationGroup(GroupName),
+    /// Renames a group.
+    RenameConversationGroup(Rename),
+    /// Puts conversations into a group.
+    AddConversationsToGroup(GroupAndConversations),
+    /// Takes conversations out of a group.
+    DeleteConversationsFromGroup(GroupAndConversations),
+    /// Lists conversations in pages.
+    GetConversationListByFilter(ConversationListQuery),
+    /// Tells which groups hold given conversations.
+    SearchConversations(Conversations),
+}
+
+impl Request {
+    /// Which operation this is.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        match self {
+            Self::CreateConversationGroup(_) => Method::CreateConversationGroup,
+            Self::GetConversationGroupList => Method::GetConversationGroupList,
+            Self::DeleteConversationGroup(_) => Method::DeleteConversationGroup,
+            Self::RenameConversationGroup(_) => Method::RenameConversationGroup,
+            Self::AddConversationsToGroup(_) => Method::AddConversationsToGroup,
+            Self::DeleteConversationsFromGroup(_) => Method::DeleteConversationsFromGroup,
+            Self::GetConversationListByFilter(_) => Method::GetConversationListByFilter,
+            Self::SearchConversations(_) => Method::SearchConversations,
+        }
+    }
+}
+
+/// Parameters that name a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupName {
+    /// The group's name.
+    pub group_name: String,
+}
+
+/// Parameters that name a group and conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupAndConversations {
+    /// The group's name.
+    pub group_name: String,
+    /// The conversations' ids.
+    #[serde(rename = "conversationIDList")]
+    pub conversation_id_list: Vec<String>,
+}
+
+/// Parameters that name conversations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversations {
+    /// The conversations' ids.
+    #[serde(rename = "conversationIDList")]
+    pub conversation_id_list: Vec<String>,
+}
+
+/// Parameters of a renaming.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rename {
+    /// The name the group has.
+    pub old_name: String,
+    /// The name it shall have.
+    pub new_name: String,
+}
+
+/// Parameters of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationListQuery {
+    /// Which conversations.
+    #[serde(default)]
+    pub filter: ConversationFilter,
+    /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
+    #[serde(default, deserialize_with = "number_or_digits")]
+    pub next_seq: u64,
+    /// The most conversations on the page.
+    pub count: u32,
+}
+
+/// Which conversations to list; what is left out does not restrict. As in the SDK's `V2TIMConversationListFilter`, of
+/// whose fields these two have a meaning without messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationFilter {
+    /// Only conversations of this kind.
+    #[serde(default)]
+    pub conversation_type: Option<ConversationType>,
+    /// Only members of this group; the empty name stands for "in no group".
+    #[serde(default)]
+    pub conversation_group: Option<String>,
+}
+
+/// The kind of a conversation. On the wire it is the SDK's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum ConversationType {
+    /// 1: with one other user.
+    C2c,
+    /// 2: with a chat group.
+    Group,
+}
+
+impl From<ConversationType> for u8 {
+    fn from(kind: ConversationType) -> Self {
+        match kind {
+            ConversationType::C2c => 1,
+            ConversationType::Group => 2,
+        }
+    }
+}
+
+impl TryFrom<u8> for ConversationType {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        match number {
+            1 => Ok(Self::C2c),
+            2 => Ok(Self::Group),
+            other => Err(format!("expected 1 (one other user) or 2 (a chat group), got {other}")),
+        }
+    }
+}
+
+/// What an operation that succeeded answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// Of deleting or renaming a group: nothing to tell.
+    Done,
+    /// Of listing groups: their names.
+    GroupNames(Vec<String>),
+    /// Of creating a group, adding and deleting: one result for each id of the request, in its order.
+    Results(Vec<ConversationOperationResult>),
+    /// Of listing conversations: a page.
+    Page(ConversationPage),
+    /// Of searching: one result for each id of the request, in its order.
+    Found(Vec<ConversationSearchResult>),
+}
+
+/// What became of one conversation of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationOperationResult {
+    /// The id as it stood in the request.
+    #[serde(rename = "conversationID")]
+    pub conversation_id: String,
+    /// 0 when the conversation is now as asked for.
+    pub result_code: i32,
+    /// A remark, or the reason of a failure.
+    pub result_info: String,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationPage {
+    /// Where the next page starts, as digits.
+    pub next_seq: String,
+    /// Whether this is the last page.
+    pub is_finished: bool,
+    /// The conversations.
+    pub conversation_list: Vec<Conversation>,
+}
+
+/// A conversation and the groups that hold it: those fields of the SDK's `V2TIMConversation` that are known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    /// The conversation's id.
+    #[serde(rename = "conversationID")]
+    pub conversation_id: String,
+    /// The names of the groups that hold it.
+    pub conversation_group_list: Vec<String>,
+}
+
+/// What is known of one conversation of a search.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationSearchResult {
+    /// The id as it stood in the request.
+    #[serde(rename = "conversationID")]
+    pub conversation_id: String,
+    /// 0 when the id is one.
+    pub result_code: i32,
+    /// The reason of a failure.
+    pub result_info: String,
+    /// The names of the groups that hold it.
+    pub conversation_group_list: Vec<String>,
+}
+
+/// The operation was refused as a whole by a rule, and nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{desc} ({code})")]
+pub struct OperationError {
+    /// The kind of refusal; never 0.
+    pub code: i32,
+    /// The reason.
+    pub desc: String,
+}
+
+fn number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Number;
+
+    impl serde::de::Visitor<'_> for Number {
+        type Value = u64;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a whole number, or its digits in a string")
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+
+        fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
+            // An empty string is what some SDK versions send for the first page.
+            if digits.is_empty() {
+                return Ok(0);
+            }
+            digits.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(digits), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Number)
+}

@@ -1,0 +1,92 @@
+//! Why a call failed, and whose failure it was.
+
+use crate::api::OperationError;
+use crate::sandbox::PluginFault;
+use crate::store::StoreError;
+
+/// Codes that the host itself answers with, with Tencent Cloud Chat's numbers (REST error codes).
+pub mod code {
+    /// A parameter is missing, unknown or of the wrong type.
+    pub const INVALID_PARAMETER: i32 = 50002;
+    /// The plugin, the store or the host failed.
+    pub const INTERNAL: i32 = 50004;
+    /// The call took too long.
+    pub const TIMED_OUT: i32 = 50005;
+    /// What was sent is not JSON of the expected form.
+    pub const MALFORMED_JSON: i32 = 60003;
+    /// There are too many calls.
+    pub const OVERLOADED: i32 = 60018;
+}
+
+/// A call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
+pub struct CallError {
+    /// The id of the call, which log lines carry too.
+    pub request_id: String,
+    /// What failed.
+    pub failure: Failure,
+}
+
+/// Whose failure it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The caller's: a rule refused the operation.
+    #[error(transparent)]
+    Refused(OperationError),
+    /// The plugin's.
+    #[error("the plugin failed: {0}")]
+    Plugin(Box<PluginFault>),
+    /// The host's.
+    #[error(transparent)]
+    Host(#[from] HostFault),
+}
+
+/// What the host failed at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostFault {
+    /// More calls wait than may wait.
+    #[error("too many calls are waiting, try again later")]
+    Overloaded,
+    /// The time for the call was used up.
+    #[error("the call took too long; it waited for {0}")]
+    TimedOut(&'static str),
+    /// Other hosts kept changing the same user's groups.
+    #[error("the user's groups were changed by others {attempts} times while the call ran")]
+    Busy {
+        /// How often the call was run.
+        attempts: u32,
+    },
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl CallError {
+    /// The code to answer the caller with.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match &self.failure {
+            Failure::Refused(refusal) => refusal.code,
+            Failure::Host(HostFault::Overloaded | HostFault::Busy { .. }) => code::OVERLOADED,
+            Failure::Host(HostFault::TimedOut(_)) => code::TIMED_OUT,
+            Failure::Plugin(_) | Failure::Host(HostFault::Store(_)) => code::INTERNAL,
+        }
+    }
+
+    /// The reason to give to the caller. What went wrong inside is the operator's business: the caller gets the call's id
+    /// to ask with.
+    #[must_use]
+    pub fn desc(&self) -> String {
+        let id = &self.request_id;
+        match &self.failure {
+            Failure::Refused(refusal) => refusal.desc.clone(),
+            Failure::Plugin(_) => format!("the plugin failed, and nothing was changed (request {id})"),
+            Failure::Host(HostFault::Store(error)) if error.kind == crate::store::StoreErrorKind::OutcomeUnknown => {
+                format!("the store failed, and whether the change was kept is not known (request {id})")
+            }
+            Failure::Host(HostFault::Store(_)) => format!("the store failed, and nothing was changed (request {id})"),
+            Failure::Host(fault) => format!("{fault}; nothing was changed (request {id})"),
+        }
+    }
+}

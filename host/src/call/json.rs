@@ -1,0 +1,165 @@
+//! Calls as JSON, with the SDK's names.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Reply;
+use super::error::{CallError, code};
+use crate::api::{Answer, Method, Request};
+use crate::model::UserId;
+
+/// A request that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{desc}")]
+pub struct BadRequest {
+    /// 60003: not JSON of the expected form. 50002: a parameter is missing, unknown or of the wrong type.
+    pub code: i32,
+    /// What is wrong, with the path of the field.
+    pub desc: String,
+}
+
+impl Request {
+    /// Reads an operation's parameters.
+    ///
+    /// # Errors
+    ///
+    /// 60003 when `params` is not a JSON object, 50002 when a field is missing, unknown or of the wrong type.
+    pub fn from_json(method: Method, params: &str) -> Result<Self, BadRequest> {
+        Ok(match method {
+            Method::CreateConversationGroup => Self::CreateConversationGroup(parse(params)?),
+            Method::GetConversationGroupList => {
+                let NoParameters {} = parse(params)?;
+                Self::GetConversationGroupList
+            }
+            Method::DeleteConversationGroup => Self::DeleteConversationGroup(parse(params)?),
+            Method::RenameConversationGroup => Self::RenameConversationGroup(parse(params)?),
+            Method::AddConversationsToGroup => Self::AddConversationsToGroup(parse(params)?),
+            Method::DeleteConversationsFromGroup => Self::DeleteConversationsFromGroup(parse(params)?),
+            Method::GetConversationListByFilter => Self::GetConversationListByFilter(parse(params)?),
+            Method::SearchConversations => Self::SearchConversations(parse(params)?),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParameters {}
+
+/// A call as one line of JSON: `{"user":…,"method":…,"params":{…}}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallLine {
+    /// Who calls.
+    pub user: UserId,
+    /// What; or why its parameters could not be read.
+    pub request: Result<Request, BadRequest>,
+}
+
+impl CallLine {
+    /// Reads a line.
+    ///
+    /// # Errors
+    ///
+    /// 60003 when the line is not an object with exactly these fields, or names a method that does not exist.
+    pub fn from_json(line: &str) -> Result<Self, BadRequest> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Line<'a> {
+            user: UserId,
+            method: String,
+            #[serde(borrow)]
+            params: Option<&'a RawValue>,
+        }
+
+        let malformed = |desc| BadRequest { code: code::MALFORMED_JSON, desc };
+        let mut deserializer = serde_json::Deserializer::from_str(line);
+        let line: Line<'_> =
+            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(describe("", &error)))?;
+        deserializer.end().map_err(|error| malformed(without_position(&error)))?;
+        let method = Method::from_name(&line.method).ok_or_else(|| {
+            let methods = Method::ALL.map(Method::name).join(", ");
+            malformed(format!("method: there is no {:?}, but {methods}", line.method))
+        })?;
+        Ok(Self { user: line.user, request: Request::from_json(method, line.params.map_or("{}", RawValue::get)) })
+    }
+}
+
+fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
+    let mut deserializer = serde_json::Deserializer::from_str(params);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
+        BadRequest { code, desc: describe("params", &error) }
+    })?;
+    let end = deserializer.end();
+    end.map_err(|error| BadRequest { code: code::MALFORMED_JSON, desc: without_position(&error) })?;
+    Ok(parsed)
+}
+
+/// The path of the offending field and what is wrong with it.
+fn describe(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let path = error.path().to_string();
+    let reason = without_position(error.inner());
+    match (root, path.as_str()) {
+        ("", ".") => reason,
+        (root, ".") => format!("{root}: {reason}"),
+        ("", path) => format!("{path}: {reason}"),
+        (root, path) => format!("{root}.{path}: {reason}"),
+    }
+}
+
+/// Without line and column, which only mean something inside the fragment that was read.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(position) if error.line() > 0 => match text.get(..position) {
+            Some(reason) if error.is_data() => reason.to_owned(),
+            Some(reason) => format!("{reason} at column {}", error.column()),
+            None => text,
+        },
+        _ => text,
+    }
+}
+
+/// `{code, desc, data}`, as the SDK's callbacks get it.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    code: i32,
+    desc: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Answer>,
+}
+
+impl Envelope<'_> {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and texts have a JSON form")
+    }
+}
+
+fn failed(code: i32, desc: &str) -> String {
+    Envelope { code, desc, data: None }.to_json()
+}
+
+impl Reply {
+    /// The answer as the SDK gives it: `{"code":0,"desc":"","data":…}`; without `data` where the SDK has none.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let data = (self.answer != Answer::Done).then_some(&self.answer);
+        Envelope { code: 0, desc: "", data }.to_json()
+    }
+}
+
+impl CallError {
+    /// The failure as the SDK gives it: `{"code":…,"desc":…}`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        failed(self.code(), &self.desc())
+    }
+}
+
+impl BadRequest {
+    /// The failure as the SDK gives it: `{"code":…,"desc":…}`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        failed(self.code, &self.desc)
+    }
+}

@@ -1,0 +1,457 @@
+//! One call from request to durable answer: admission, lane, transaction, sandbox, commit, and again on a conflict.
+
+mod admission;
+mod error;
+mod json;
+mod lanes;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use admission::Admission;
+pub use error::{CallError, Failure, HostFault, code};
+pub use json::{BadRequest, CallLine};
+use lanes::Lanes;
+
+use crate::api::{
+    Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
+    Conversations, GroupAndConversations, GroupName, Rename, Request,
+};
+use crate::events::{EventReader, Notifier};
+use crate::model::{Origin, UserId, Version};
+use crate::plugin::{self, Plugin, PluginError, PluginInfo, PluginSource};
+use crate::sandbox::{Ended, Sandbox};
+use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
+use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Store, Transaction};
+
+/// Runs calls of one plugin against one store. Cheap to clone; all clones are one host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sandbox: Sandbox,
+    plugin: Plugin,
+    store: Arc<dyn Store>,
+    limits: Arc<Limits>,
+    bounds: Bounds,
+    calls: CallSettings,
+    keep: u32,
+    admission: Admission,
+    lanes: Lanes,
+    notifier: Arc<Notifier>,
+}
+
+/// An answer whose changes, if there were any, are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What the plugin answered.
+    pub answer: Answer,
+    /// The version that the call's changes led to; nothing when it changed nothing.
+    pub version: Option<Version>,
+    /// The id of the call, which log lines and events carry too.
+    pub request_id: String,
+    /// How often the call was run; more than once after conflicts with other hosts.
+    pub attempts: u32,
+    /// Memory that the plugin used, in bytes.
+    pub memory_bytes: usize,
+}
+
+/// Why a host cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting is out of its range.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
+    /// The plugin cannot be loaded.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// The sandbox cannot be set up on this machine with these settings.
+    #[error("{0}")]
+    Sandbox(String),
+}
+
+/// Puts a [`Host`] together.
+#[derive(Debug)]
+pub struct HostBuilder {
+    settings: Settings,
+    store: Option<Arc<dyn Store>>,
+    plugin: Option<PluginSource>,
+}
+
+impl HostBuilder {
+    /// The settings to use; without this, all have their defaults. The settings `store` and `plugin` are for the command
+    /// line; here the methods of these names count.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The store to use; without this, a [`MemoryStore`].
+    #[must_use]
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The store to use, shared with others.
+    #[must_use]
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// The plugin to use; without this, the one that is built in.
+    #[must_use]
+    pub fn plugin(mut self, plugin: PluginSource) -> Self {
+        self.plugin = Some(plugin);
+        self
+    }
+
+    /// Loads the plugin and sets up its sandbox.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the settings ask.
+    pub fn build(self) -> Result<Host, BuildError> {
+        let Self { settings, store, plugin } = self;
+        let sandbox = new_sandbox(&settings)?;
+        let plugin = plugin.or_else(default_plugin).ok_or_else(|| {
+            BuildError::Sandbox("no plugin is named, and none is built in (feature bundled-plugin)".to_owned())
+        })?;
+        let plugin = plugin::load(&sandbox, plugin)?;
+        let bounds = Bounds { max_ids: settings.sandbox.max_ids_per_import, max_changes: settings.sandbox.max_changes };
+        let admission = Admission::new(settings.calls.max_concurrent, settings.calls.max_waiting);
+        Ok(Host {
+            shared: Arc::new(Shared {
+                sandbox,
+                plugin,
+                store: store.unwrap_or_else(|| Arc::new(MemoryStore::new())),
+                limits: Arc::new(settings.limits),
+                bounds,
+                calls: settings.calls,
+                keep: settings.events.keep_per_user,
+                admission,
+                lanes: Lanes::default(),
+                notifier: Arc::default(),
+            }),
+        })
+    }
+}
+
+fn default_plugin() -> Option<PluginSource> {
+    #[cfg(feature = "bundled-plugin")]
+    return Some(PluginSource::Bundled);
+    #[cfg(not(feature = "bundled-plugin"))]
+    None
+}
+
+fn new_sandbox(settings: &Settings) -> Result<Sandbox, BuildError> {
+    settings.check()?;
+    if settings.wasi == Wasi::Inert && !cfg!(feature = "wasi") {
+        let reason = "\"inert\" needs the feature wasi of this library".to_owned();
+        return Err(InvalidSetting { key: "wasi", reason }.into());
+    }
+    let cache_dir = settings.cache.then(|| cache_dir(&settings.cache_dir)).flatten();
+    let sandbox = settings.sandbox.clone();
+    Sandbox::new(sandbox, settings.wasi, settings.calls.max_concurrent, cache_dir.as_deref())
+        .map_err(BuildError::Sandbox)
+}
+
+/// Where compiled plugins are kept; nowhere when the user has no home.
+fn cache_dir(setting: &Path) -> Option<std::path::PathBuf> {
+    if !setting.as_os_str().is_empty() {
+        return Some(setting.to_owned());
+    }
+    let absolute = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(base.join("convgroups"))
+}
+
+/// Tells what can be told of a plugin, whether it can be loaded or not.
+///
+/// # Errors
+///
+/// When the plugin cannot be read at all, or the sandbox cannot be set up.
+pub fn inspect_plugin(settings: &Settings, source: PluginSource) -> Result<PluginInfo, BuildError> {
+    Ok(plugin::inspect(&new_sandbox(settings)?, source)?)
+}
+
+impl Host {
+    /// Starts with the default settings, the built-in plugin and a store in memory.
+    #[must_use]
+    pub fn builder() -> HostBuilder {
+        HostBuilder { settings: Settings::default(), store: None, plugin: None }
+    }
+
+    /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// A rule refused the operation, the plugin failed, or the host did; [`CallError`] tells which. Nothing was changed,
+    /// unless the store says that it does not know.
+    pub fn call(&self, user: &UserId, request: &Request) -> Result<Reply, CallError> {
+        let request_id = new_request_id();
+        self.shared.call(user, request, &request_id).map_err(|failure| {
+            self.shared.log(user, request, &request_id, &failure);
+            CallError { request_id, failure }
+        })
+    }
+
+    /// Reads a user's changes from after a version on.
+    #[must_use]
+    pub fn events(&self, user: UserId, after: Version) -> EventReader {
+        EventReader::new(Arc::clone(&self.shared.store), user, after, Some(Arc::clone(&self.shared.notifier)))
+    }
+
+    /// The store behind this host.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The loaded plugin.
+    #[must_use]
+    pub fn plugin(&self) -> &PluginInfo {
+        &self.shared.plugin.info
+    }
+
+    /// Whether the plugin came compiled out of the cache on disk.
+    #[must_use]
+    pub fn plugin_was_cached(&self) -> bool {
+        self.shared.sandbox.cache_hits() > 0
+    }
+
+    /// `createConversationGroup`: creates a group and puts conversations into it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn create_conversation_group(
+        &self,
+        user: &UserId,
+        group_name: impl Into<String>,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationOperationResult>, CallError> {
+        self.typed(user, &Request::CreateConversationGroup(both(group_name, conversation_ids)), results)
+    }
+
+    /// `getConversationGroupList`: the names of all groups.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn get_conversation_group_list(&self, user: &UserId) -> Result<Vec<String>, CallError> {
+        self.typed(user, &Request::GetConversationGroupList, |answer| match answer {
+            Answer::GroupNames(names) => Some(names),
+            _ => None,
+        })
+    }
+
+    /// `deleteConversationGroup`: removes a group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn delete_conversation_group(&self, user: &UserId, group_name: impl Into<String>) -> Result<(), CallError> {
+        self.call(user, &Request::DeleteConversationGroup(GroupName { group_name: group_name.into() })).map(drop)
+    }
+
+    /// `renameConversationGroup`: gives a group another name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn rename_conversation_group(
+        &self,
+        user: &UserId,
+        old_name: impl Into<String>,
+        new_name: impl Into<String>,
+    ) -> Result<(), CallError> {
+        let rename = Rename { old_name: old_name.into(), new_name: new_name.into() };
+        self.call(user, &Request::RenameConversationGroup(rename)).map(drop)
+    }
+
+    /// `addConversationsToGroup`: puts conversations into a group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn add_conversations_to_group(
+        &self,
+        user: &UserId,
+        group_name: impl Into<String>,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationOperationResult>, CallError> {
+        self.typed(user, &Request::AddConversationsToGroup(both(group_name, conversation_ids)), results)
+    }
+
+    /// `deleteConversationsFromGroup`: takes conversations out of a group.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn delete_conversations_from_group(
+        &self,
+        user: &UserId,
+        group_name: impl Into<String>,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationOperationResult>, CallError> {
+        self.typed(user, &Request::DeleteConversationsFromGroup(both(group_name, conversation_ids)), results)
+    }
+
+    /// `getConversationListByFilter`: the conversations in some group, a page at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn get_conversation_list_by_filter(
+        &self,
+        user: &UserId,
+        query: ConversationListQuery,
+    ) -> Result<ConversationPage, CallError> {
+        self.typed(user, &Request::GetConversationListByFilter(query), |answer| match answer {
+            Answer::Page(page) => Some(page),
+            _ => None,
+        })
+    }
+
+    /// `searchConversations`: which groups hold these conversations.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn search_conversations(
+        &self,
+        user: &UserId,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationSearchResult>, CallError> {
+        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
+        self.typed(user, &Request::SearchConversations(Conversations { conversation_id_list }), |answer| match answer {
+            Answer::Found(found) => Some(found),
+            _ => None,
+        })
+    }
+
+    fn typed<T>(&self, user: &UserId, request: &Request, pick: fn(Answer) -> Option<T>) -> Result<T, CallError> {
+        let reply = self.call(user, request)?;
+        Ok(pick(reply.answer).expect("the sandbox answers each request with its own kind of answer"))
+    }
+}
+
+fn both(
+    group_name: impl Into<String>,
+    conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+) -> GroupAndConversations {
+    GroupAndConversations {
+        group_name: group_name.into(),
+        conversation_id_list: conversation_ids.into_iter().map(Into::into).collect(),
+    }
+}
+
+fn results(answer: Answer) -> Option<Vec<ConversationOperationResult>> {
+    match answer {
+        Answer::Results(results) => Some(results),
+        _ => None,
+    }
+}
+
+fn new_request_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}
+
+/// What one run of a call led to.
+enum Attempt {
+    Done(Answer, Option<Version>, usize),
+    Conflict,
+}
+
+impl Shared {
+    fn call(&self, user: &UserId, request: &Request, request_id: &str) -> Result<Reply, Failure> {
+        let deadline = Instant::now() + self.calls.timeout();
+        let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
+        // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
+        let _lane = self.lanes.enter(user, deadline).ok_or(HostFault::TimedOut("earlier calls of the same user"))?;
+        let _turn = place.start(deadline).ok_or(HostFault::TimedOut("a turn"))?;
+        for attempt in 1..=self.calls.max_attempts {
+            match self.attempt(user, request, request_id, deadline)? {
+                Attempt::Done(answer, version, memory_bytes) => {
+                    let request_id = request_id.to_owned();
+                    return Ok(Reply { answer, version, request_id, attempts: attempt, memory_bytes });
+                }
+                Attempt::Conflict => back_off(attempt, deadline),
+            }
+        }
+        Err(HostFault::Busy { attempts: self.calls.max_attempts }.into())
+    }
+
+    /// One run from a fresh transaction and a fresh sandbox to a commit.
+    fn attempt(
+        &self,
+        user: &UserId,
+        request: &Request,
+        request_id: &str,
+        deadline: Instant,
+    ) -> Result<Attempt, Failure> {
+        if Instant::now() >= deadline {
+            return Err(HostFault::TimedOut("a run without conflict").into());
+        }
+        let transaction = Transaction::new(Arc::clone(&self.store), user.clone(), self.bounds);
+        let ran = match self.sandbox.run(&self.plugin.compiled, transaction, &self.limits, request) {
+            Ok(ran) => ran,
+            Err(Ended::Refused(refusal)) => return Err(Failure::Refused(refusal)),
+            Err(Ended::Plugin(fault)) => return Err(Failure::Plugin(fault)),
+            Err(Ended::Conflict) => return Ok(Attempt::Conflict),
+            Err(Ended::Store(error)) => return Err(HostFault::Store(error).into()),
+            Err(Ended::SlowStore) => return Err(HostFault::TimedOut("the store").into()),
+        };
+        let Some(staged) = ran.transaction.into_staged() else {
+            return Ok(Attempt::Done(ran.answer, None, ran.memory_bytes));
+        };
+        if Instant::now() >= deadline {
+            return Err(HostFault::TimedOut("the plugin").into());
+        }
+        let origin = Origin { method: request.method().name().to_owned(), request_id: request_id.to_owned() };
+        let commit = Commit { user: user.clone(), base: staged.base, changes: staged.changes, origin, keep: self.keep };
+        match self.store.commit(commit).map_err(HostFault::Store)? {
+            CommitOutcome::Conflict => Ok(Attempt::Conflict),
+            CommitOutcome::Committed(version) => {
+                self.notifier.notify();
+                Ok(Attempt::Done(ran.answer, Some(version), ran.memory_bytes))
+            }
+        }
+    }
+
+    /// Tells the operator what failed. Refusals are the caller's business and are not logged as faults.
+    fn log(&self, user: &UserId, request: &Request, request_id: &str, failure: &Failure) {
+        let (user, method) = (user.as_str(), request.method().name());
+        match failure {
+            Failure::Refused(refusal) => {
+                tracing::debug!(request_id, user, method, code = refusal.code, "refused");
+            }
+            Failure::Plugin(fault) => tracing::error!(
+                request_id,
+                user,
+                method,
+                plugin = %self.plugin.info.digest,
+                kind = fault.kind.as_str(),
+                detail = %fault.detail,
+                backtrace = fault.backtrace.as_deref().unwrap_or("unknown"),
+                output = %fault.output,
+                "the plugin failed"
+            ),
+            Failure::Host(fault) => tracing::error!(request_id, user, method, fault = %fault, "the host failed"),
+        }
+    }
+}
+
+/// Waits a little, by chance, so that hosts in conflict do not meet again in step.
+fn back_off(attempt: u32, deadline: Instant) {
+    let most = Duration::from_millis(2) * attempt.min(16);
+    let pause = most.mul_f64(fastrand::f64());
+    std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+}

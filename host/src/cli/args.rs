@@ -1,0 +1,190 @@
+//! What can stand on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use convgroups_host::UserId;
+use convgroups_host::api::Method;
+
+const EXAMPLES: &str = "\
+Examples:
+  convgroups call createConversationGroup --user alice \\
+      --params '{\"groupName\":\"Work\",\"conversationIDList\":[\"c2c_bob\",\"group_42\"]}'
+  convgroups call deleteConversationsFromGroup --user alice \\
+      --params '{\"groupName\":\"Work\",\"conversationIDList\":[\"c2c_bob\"]}'
+  convgroups run calls.ndjson --concurrency 64 > answers.ndjson
+  convgroups events --user alice --follow
+  convgroups inspect my-plugin.wasm
+
+Settings come from defaults, then the file convgroups.toml, then the environment (CONVGROUPS_LIMITS__MAX_GROUPS=30),
+then flags; `convgroups config` shows the result. CONVGROUPS_LOG=info makes the log on standard error more talkative.";
+
+/// Conversation groups for chat back ends, by a sandboxed plugin.
+#[derive(Debug, Parser)]
+#[command(name = "convgroups", version, after_help = EXAMPLES, max_term_width = 120)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// Write the log as JSON lines.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that can be given to every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The file with settings [default: convgroups.toml, if it is there].
+    #[arg(long, global = true, value_name = "FILE", env = "CONVGROUPS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where groups are kept: sqlite:PATH or memory: [default: sqlite:convgroups.db].
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// The plugin's component [default: the reference plugin, built in].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// What plugins may do with WASI: refuse or inert [default: refuse].
+    #[arg(long, global = true, value_name = "MODE")]
+    pub(crate) wasi: Option<String>,
+    /// Any setting, by its path: --set limits.max_groups=30.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one operation for one user and print its answer.
+    ///
+    /// Prints {"code":…,"desc":…,"data":…}. Exits with 0 when the code is 0, with 1 for another code, with 2 for wrong
+    /// usage.
+    #[command(after_help = "Example:\n  convgroups call getConversationGroupList --user alice")]
+    Call(Call),
+    /// Run operations from a file, one JSON object a line, and print their answers, one a line in the same order.
+    ///
+    /// A line is {"user":…,"method":…,"params":{…}}. Operations of one user keep their order, those of different users run
+    /// side by side. An answer that was printed is durable. A line that cannot be read is answered with code 60003.
+    #[command(after_help = "Example:\n  convgroups run calls.ndjson --concurrency 64 > answers.ndjson")]
+    Run(Run),
+    /// Print what changed for a user, one JSON object a line for each call that changed something.
+    #[command(after_help = "Example:\n  convgroups events --user alice --after 17 --follow")]
+    Events(Events),
+    /// Tell what a plugin is and whether it can be loaded. Exits with 1 when it cannot.
+    #[command(after_help = "Example:\n  convgroups inspect my-plugin.wasm --json")]
+    Inspect(Inspect),
+    /// Work with the built-in plugin.
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+    /// Write all groups of all users as JSON lines.
+    #[command(after_help = "Example:\n  convgroups export --store sqlite:chat.db > groups.ndjson")]
+    Export {
+        /// Where to; - is standard output.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Read what `export` wrote into a store.
+    ///
+    /// Users may have groups already, but none of the names in the file. A file is checked as a whole before anything is
+    /// written; from standard input (-) lines are taken as they come.
+    #[command(after_help = "Example:\n  convgroups import groups.ndjson --store sqlite:new.db")]
+    Import {
+        /// Where from; - is standard input.
+        file: PathBuf,
+    },
+    /// Copy a SQLite store, consistently, while a host may be writing to it.
+    #[command(after_help = "Example:\n  convgroups backup monday.db --store sqlite:chat.db")]
+    Backup {
+        /// The file to make; it must not exist.
+        destination: PathBuf,
+    },
+    /// Print the settings in force and where each comes from.
+    Config,
+    /// Print a script that completes commands in a shell.
+    #[command(after_help = "Example:\n  convgroups completions bash > /etc/bash_completion.d/convgroups")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Write the built-in plugin to a file, for other hosts.
+    #[command(after_help = "Example:\n  convgroups plugin export conversation-groups.wasm")]
+    Export {
+        /// The file to write; it must not exist.
+        path: PathBuf,
+    },
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For programs.
+    Json,
+    /// For people.
+    Table,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The operation, as the SDK spells it (deleteConversationsFromGroup) or in kebab case.
+    #[arg(value_parser = method)]
+    pub(crate) method: Method,
+    /// Who calls.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: UserId,
+    /// The parameters, by the SDK's names.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub(crate) params: String,
+    /// How to print the answer.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The file with operations; - is standard input.
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Operations at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+    /// How to print the answers.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Whose.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: UserId,
+    /// Only what came after this version.
+    #[arg(long, value_name = "VERSION", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Go on waiting for more.
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// How to print them.
+    #[arg(long, value_name = "FORM", default_value = "json")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The component.
+    pub(crate) plugin: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn method(name: &str) -> Result<Method, String> {
+    Method::from_name(name).ok_or_else(|| {
+        let names = Method::ALL.map(Method::name).join(", ");
+        format!("the operations are {names}")
+    })
+}

@@ -1,0 +1,140 @@
+//! Settings in layers: defaults, a file, the environment, flags.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use convgroups_host::Settings;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider, Source};
+use serde_json::Value;
+
+use super::args::Global;
+use super::{Done, Failed, Outcome};
+
+const FILE: &str = "convgroups.toml";
+const PREFIX: &str = "CONVGROUPS_";
+/// Variables with the prefix that are no settings.
+const OTHER_VARIABLES: [&str; 2] = ["config", "log"];
+
+/// Settings, and where they come from.
+pub(crate) struct Loaded {
+    pub(crate) settings: Settings,
+    layers: Figment,
+}
+
+/// A layer that stands for flags.
+struct Flags<P>(P);
+
+impl<P: Provider> Provider for Flags<P> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("a flag")
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        self.0.data()
+    }
+}
+
+pub(crate) fn load(global: &Global) -> Result<Loaded, Failed> {
+    let usage = |error: figment::Error| {
+        let problems: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
+        Failed::Usage(format!("the settings cannot be used: {}", problems.join("; ")))
+    };
+    let mut layers = Figment::from(Serialized::defaults(Settings::default()));
+    if let Some(file) = file(global)? {
+        layers = layers.merge(Toml::file_exact(file));
+    }
+    let settings = Env::prefixed(PREFIX)
+        .filter(|name| !OTHER_VARIABLES.iter().any(|other| name == *other) && !name.starts_with("test_"))
+        .split("__");
+    layers = layers.merge(settings);
+    for flag in flags(global)? {
+        layers = layers.merge(Flags(Toml::string(&flag)));
+    }
+    let settings: Settings = layers.extract().map_err(usage)?;
+    settings.check().map_err(|error| Failed::Usage(error.to_string()))?;
+    Ok(Loaded { settings, layers })
+}
+
+/// The settings file, if there is one; one that was named must be there.
+fn file(global: &Global) -> Result<Option<PathBuf>, Failed> {
+    match &global.config {
+        Some(path) if path.is_file() => Ok(Some(path.clone())),
+        Some(path) => Err(Failed::Usage(format!("there is no settings file {}", path.display()))),
+        None => Ok(Some(PathBuf::from(FILE)).filter(|path| path.is_file())),
+    }
+}
+
+/// Flags as lines of TOML.
+fn flags(global: &Global) -> Result<Vec<String>, Failed> {
+    let path = |path: &PathBuf| path.to_str().map(str::to_owned);
+    let named = [
+        ("store", global.store.clone()),
+        ("plugin", global.plugin.as_ref().and_then(path)),
+        ("wasi", global.wasi.clone()),
+    ];
+    let mut lines = Vec::new();
+    for (key, value) in named {
+        lines.extend(value.map(|value| format!("{key} = {}", quoted(&value))));
+    }
+    for setting in &global.set {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| Failed::Usage(format!("--set {setting}: expected KEY=VALUE, as limits.max_groups=30")))?;
+        // Numbers and booleans as they are; everything else is a text, which need not be quoted.
+        let bare = value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('"');
+        lines.push(format!("{key} = {}", if bare { value.to_owned() } else { quoted(value) }));
+    }
+    Ok(lines)
+}
+
+/// A text in JSON's quotes, which are TOML's too.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// Prints all settings as TOML that could be a settings file.
+pub(crate) fn print(loaded: &Loaded) -> Outcome {
+    let settings = serde_json::to_value(&loaded.settings).map_err(Failed::run)?;
+    let mut lines = Vec::new();
+    flatten("", &settings, &mut lines);
+    let width = lines.iter().map(|(key, value)| key.len() + value.len()).max().unwrap_or_default() + 3;
+    let mut text = String::new();
+    for (key, value) in lines {
+        let setting = format!("{key} = {value}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{setting:width$}  # {}", origin(&loaded.layers, &key));
+    }
+    super::print(text.as_bytes())?;
+    Ok(Done::Well)
+}
+
+fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                flatten(&key, value, lines);
+            }
+        }
+        value => lines.push((prefix.to_owned(), value.to_string())),
+    }
+}
+
+fn origin(layers: &Figment, key: &str) -> String {
+    let Some(metadata) = layers.find_metadata(key) else { return "default".to_owned() };
+    match &metadata.source {
+        Some(Source::File(path)) => format!("file {}", relative(path).display()),
+        _ if metadata.name.contains("environment") => {
+            format!("environment {PREFIX}{}", key.to_uppercase().replace('.', "__"))
+        }
+        _ if metadata.name == "a flag" => "flag".to_owned(),
+        _ => "default".to_owned(),
+    }
+}
+
+fn relative(path: &Path) -> &Path {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path)
+}

@@ -1,0 +1,37 @@
+//! `convgroups events`: what changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use convgroups_host::Version;
+use convgroups_host::events::EventReader;
+use convgroups_host::store::Store;
+
+use super::args::{Events, Output};
+use super::{Done, Failed, Outcome, print, table};
+
+/// How long a single wait takes; it is begun again at once.
+const WAIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn events(store: Arc<dyn Store>, command: &Events) -> Outcome {
+    let mut reader = EventReader::of_store(store, command.user.clone(), Version(command.after));
+    loop {
+        let wait = if command.follow { WAIT } else { Duration::ZERO };
+        let events = reader.wait(wait).map_err(Failed::run)?;
+        if events.is_empty() {
+            if command.follow {
+                continue;
+            }
+            return Ok(Done::Well);
+        }
+        let text = match command.output {
+            Output::Table => table::events(&events) + "\n",
+            Output::Json => {
+                let lines: Result<String, _> =
+                    events.iter().map(|event| serde_json::to_string(event).map(|line| line + "\n")).collect();
+                lines.map_err(Failed::run)?
+            }
+        };
+        print(text.as_bytes())?;
+    }
+}

@@ -1,0 +1,62 @@
+//! Runs conversation-group plugins: each call in a fresh WebAssembly sandbox and one transaction, all or nothing.
+//!
+//! Chat users sort their conversations into named groups. A *plugin*, a component for the WIT world
+//! `im:conversation-groups/plugin`, implements the operations; a [`Host`] loads it, gives every call the groups of one
+//! user and nothing else, and keeps the result in a [`store`]. What a call changes becomes visible and durable when the
+//! plugin succeeds, and vanishes when it refuses, fails, or takes too long.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use convgroups_host::{Host, MemoryStore, UserId, Version};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The reference plugin is built in; `MemoryStore` forgets, `SqliteStore` does not.
+//! let host = Host::builder().store(MemoryStore::new()).build()?;
+//! let alice = UserId::new("alice")?;
+//!
+//! host.create_conversation_group(&alice, "Work", ["c2c_bob", "group_42"])?;
+//! let results = host.delete_conversations_from_group(&alice, "Work", ["c2c_bob", "c2c_eve"])?;
+//! assert_eq!(results[0].result_info, "");
+//! assert_eq!(results[1].result_info, "not in the group");
+//!
+//! // What happened, from the beginning; a real reader would go on with `wait`.
+//! let mut events = host.events(alice, Version::default());
+//! assert_eq!(events.read()?.len(), 2);
+//! assert!(events.wait(Duration::from_millis(1))?.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Calls block the calling thread; from an async program they belong on its threads for blocking work.
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `bundled-plugin` | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
+//! | `sqlite` | [`SqliteStore`], the durable store |
+//! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
+//! | `cli` | the binary `convgroups` |
+//!
+//! All are on by default.
+
+pub mod api;
+mod bindings;
+pub mod call;
+pub mod events;
+mod imports;
+pub mod model;
+pub mod plugin;
+mod sandbox;
+pub mod settings;
+pub mod store;
+
+pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
+pub use model::{UserId, Version};
+pub use plugin::PluginSource;
+pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds};
+pub use settings::Settings;
+pub use store::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use store::SqliteStore;

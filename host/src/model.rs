@@ -1,0 +1,238 @@
+//! The words that all layers share: users, versions, changes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest user id, in bytes of UTF-8. Tencent Cloud Chat allows 32; other back ends use longer ones.
+pub const MAX_USER_ID_BYTES: usize = 255;
+
+/// Who a call is for: 1 to [`MAX_USER_ID_BYTES`] bytes without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// Checks an id.
+    ///
+    /// # Errors
+    ///
+    /// When it is empty, too long, or has control characters.
+    pub fn new(id: impl Into<Arc<str>>) -> Result<Self, InvalidUserId> {
+        let id = id.into();
+        if id.is_empty() {
+            return Err(InvalidUserId("is empty"));
+        }
+        if id.len() > MAX_USER_ID_BYTES {
+            return Err(InvalidUserId("has more than 255 bytes"));
+        }
+        if id.contains(char::is_control) {
+            return Err(InvalidUserId("has control characters"));
+        }
+        Ok(Self(id))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = InvalidUserId;
+
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        Self::new(id)
+    }
+}
+
+impl std::str::FromStr for UserId {
+    type Err = InvalidUserId;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        Self::new(id)
+    }
+}
+
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
+/// A text that cannot be a user's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the user id {0}")]
+pub struct InvalidUserId(&'static str);
+
+/// How many changes of a user have been committed. A user nobody has changed anything for is at 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version that the next committed change leads to.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, formatter)
+    }
+}
+
+/// The places that a commit gives to what it adds: they grow from commit to commit and within one, so that the order of
+/// adding can be read off without touching anything that is there already.
+#[derive(Debug)]
+pub struct Positions {
+    next: u64,
+}
+
+impl Positions {
+    /// A commit adds fewer things than this (see `sandbox.max_changes`).
+    const PER_VERSION: u64 = 1 << 20;
+
+    /// The places for the commit that leads to `version`.
+    #[must_use]
+    pub fn of(version: Version) -> Self {
+        Self { next: version.0 * Self::PER_VERSION }
+    }
+
+    /// The next free place.
+    pub fn take(&mut self) -> u64 {
+        let position = self.next;
+        self.next += 1;
+        position
+    }
+}
+
+/// Why conversations left a group. On the wire it is the SDK's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum DeletionReason {
+    /// 0: the user took them out.
+    Requested,
+    /// 1: the group was full, and they were the oldest.
+    Evicted,
+}
+
+impl From<DeletionReason> for u8 {
+    fn from(reason: DeletionReason) -> Self {
+        match reason {
+            DeletionReason::Requested => 0,
+            DeletionReason::Evicted => 1,
+        }
+    }
+}
+
+impl TryFrom<u8> for DeletionReason {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        match number {
+            0 => Ok(Self::Requested),
+            1 => Ok(Self::Evicted),
+            other => Err(format!("{other} is no reason for a deletion")),
+        }
+    }
+}
+
+/// One change to a user's groups. As JSON it is the event that the SDK's listeners know, by its SDK name.
+///
+/// Only what had an effect is a change: conversations that were in the group before are not listed as added, those that
+/// were not in it are not listed as deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Change {
+    /// A group was created with these conversations.
+    #[serde(rename = "onConversationGroupCreated")]
+    GroupCreated {
+        /// Its name.
+        group_name: String,
+        /// Its first members, in order.
+        conversation_list: Vec<String>,
+    },
+    /// A group and its memberships are gone.
+    #[serde(rename = "onConversationGroupDeleted")]
+    GroupDeleted {
+        /// Its name.
+        group_name: String,
+    },
+    /// A group goes by another name.
+    #[serde(rename = "onConversationGroupNameChanged")]
+    GroupRenamed {
+        /// The name it had.
+        old_name: String,
+        /// The name it has.
+        new_name: String,
+    },
+    /// Conversations were added at the end of a group.
+    #[serde(rename = "onConversationsAddedToGroup")]
+    ConversationsAdded {
+        /// The group's name.
+        group_name: String,
+        /// The new members, in order.
+        conversation_list: Vec<String>,
+    },
+    /// Conversations left a group.
+    #[serde(rename = "onConversationsDeletedFromGroup")]
+    ConversationsDeleted {
+        /// The group's name.
+        group_name: String,
+        /// Who left, in the order in which they were taken out.
+        conversation_list: Vec<String>,
+        /// Why.
+        reason: DeletionReason,
+    },
+}
+
+/// Which call a change came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The operation, in the SDK's spelling, or `import`.
+    pub method: String,
+    /// The id that the call's answer and log lines carry.
+    #[serde(rename = "requestID")]
+    pub request_id: String,
+}
+
+/// What one call changed, as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedChange {
+    /// The version that the change led to.
+    pub version: Version,
+    /// The call it came from.
+    pub origin: Origin,
+    /// What changed, in order.
+    pub events: Vec<Change>,
+}
+
+/// A group with everything in it, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupState {
+    /// Its name.
+    pub group_name: String,
+    /// Its members, in the order of adding.
+    #[serde(rename = "conversationIDList")]
+    pub conversation_id_list: Vec<String>,
+}

@@ -1,0 +1,180 @@
+//! The engine: how plugins are compiled and how their instances are laid out in memory.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
+};
+
+use super::run::CallState;
+use super::ticker::Ticker;
+use crate::bindings::PluginPre;
+use crate::imports;
+use crate::settings::{SandboxSettings, Wasi};
+
+/// Room beside the calls in flight, for an instance that is made to look at a plugin.
+const SPARE_INSTANCES: u32 = 2;
+
+/// Compiles plugins, and runs them.
+pub(crate) struct Sandbox {
+    pub(super) engine: Engine,
+    pub(super) settings: SandboxSettings,
+    wasi: Wasi,
+    cache: Option<Cache>,
+    _ticker: Ticker,
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sandbox").field("settings", &self.settings).field("wasi", &self.wasi).finish()
+    }
+}
+
+/// A plugin that is ready to be instantiated.
+pub(crate) struct Compiled {
+    pub(super) pre: PluginPre<CallState>,
+    pub(super) needs_wasi: bool,
+    needs: Option<PluginNeeds>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Compiled").field("needs_wasi", &self.needs_wasi).field("needs", &self.needs).finish()
+    }
+}
+
+/// What an instance of a plugin takes from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginNeeds {
+    /// Linear memories.
+    pub memories: u32,
+    /// The largest of them, in bytes, before it grows.
+    pub largest_memory_bytes: u64,
+    /// Tables.
+    pub tables: u32,
+}
+
+impl Sandbox {
+    /// Sets up an engine for so many calls at once.
+    pub(crate) fn new(
+        settings: SandboxSettings,
+        wasi: Wasi,
+        max_concurrent: u32,
+        cache_dir: Option<&Path>,
+    ) -> Result<Self, String> {
+        let cache = cache_dir.map(open_cache).transpose()?;
+        let config = configuration(&settings, max_concurrent, cache.clone());
+        let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
+        let ticker = Ticker::start(engine.clone(), settings.deadline())
+            .map_err(|error| format!("could not start the thread that watches deadlines: {error}"))?;
+        Ok(Self { engine, settings, wasi, cache, _ticker: ticker })
+    }
+
+    /// What plugins may do with WASI.
+    pub(crate) fn wasi(&self) -> Wasi {
+        self.wasi
+    }
+
+    /// The limits in force.
+    pub(crate) fn settings(&self) -> &SandboxSettings {
+        &self.settings
+    }
+
+    /// How many compilations the cache on disk has spared this process.
+    pub(crate) fn cache_hits(&self) -> usize {
+        self.cache.as_ref().map_or(0, Cache::cache_hits)
+    }
+
+    /// Compiles a component, or takes it from the cache, and resolves its imports.
+    pub(crate) fn compile(&self, component: &[u8], needs_wasi: bool) -> Result<Compiled, String> {
+        let compile = || -> wasmtime::Result<Compiled> {
+            let component = Component::from_binary(&self.engine, component)?;
+            let needs = component.resources_required().map(|required| PluginNeeds {
+                memories: required.num_memories,
+                largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
+                tables: required.num_tables,
+            });
+            let mut linker = Linker::new(&self.engine);
+            imports::add_to_linker(&mut linker)?;
+            #[cfg(feature = "wasi")]
+            if needs_wasi {
+                imports::wasi::add_to_linker(&mut linker)?;
+            }
+            let pre = PluginPre::new(linker.instantiate_pre(&component)?)?;
+            Ok(Compiled { pre, needs_wasi, needs })
+        };
+        compile().map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl Compiled {
+    /// What an instance takes, if that can be told without making one.
+    pub(crate) fn needs(&self) -> Option<PluginNeeds> {
+        self.needs
+    }
+}
+
+fn configuration(settings: &SandboxSettings, max_concurrent: u32, cache: Option<Cache>) -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cache(cache)
+        .epoch_interruption(true)
+        .max_wasm_stack(settings.max_stack_bytes)
+        // Calls are plain functions on the caller's thread: no fibers, no component-level tasks.
+        .concurrency_support(false)
+        .wasm_component_model(true)
+        // What plugins do not need is not there to be attacked.
+        .wasm_memory64(false)
+        .wasm_relaxed_simd(false)
+        .native_unwind_info(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, max_concurrent)));
+    // Memory accesses are checked in code rather than by guard pages. Setting those up and down costs two system calls for
+    // each instance, which also stop all threads for a moment; short calls are several times faster without.
+    config
+        .signals_based_traps(false)
+        .memory_init_cow(false)
+        .memory_guard_size(0)
+        .memory_reservation(settings.max_memory_bytes as u64)
+        .memory_reservation_for_growth(0)
+        .guard_before_linear_memory(false);
+    config
+}
+
+fn pool(settings: &SandboxSettings, max_concurrent: u32) -> PoolingAllocationConfig {
+    let instances = max_concurrent + SPARE_INSTANCES;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(settings.max_core_instances))
+        .total_memories(instances.saturating_mul(settings.max_memories))
+        .total_tables(instances.saturating_mul(settings.max_tables))
+        .max_core_instances_per_component(settings.max_core_instances)
+        .max_memories_per_component(settings.max_memories)
+        .max_tables_per_component(settings.max_tables)
+        .max_tables_per_module(settings.max_tables)
+        .max_memories_per_module(settings.max_memories)
+        .table_elements(settings.max_table_elements)
+        .max_memory_size(settings.max_memory_bytes)
+        .linear_memory_keep_resident(settings.keep_resident_bytes)
+        .table_keep_resident(settings.keep_resident_bytes)
+        .pagemap_scan(Enabled::No);
+    pool
+}
+
+/// Wasmtime's own cache, in a directory that only its owner may use: whoever can write to it decides what code runs.
+fn open_cache(directory: &Path) -> Result<Cache, String> {
+    let failed = |what: &str, error: &dyn fmt::Display| {
+        format!("could not {what} the cache directory {}: {error} (cache_dir, cache)", directory.display())
+    };
+    let mut create = std::fs::DirBuilder::new();
+    create.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
+    create.create(directory).map_err(|error| failed("create", &error))?;
+    let directory: PathBuf = directory.canonicalize().map_err(|error| failed("find", &error))?;
+    let mut config = CacheConfig::new();
+    config.with_directory(directory.clone());
+    Cache::new(config).map_err(|error| failed("use", &error))
+}

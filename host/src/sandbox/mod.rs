@@ -1,0 +1,14 @@
+//! Where plugin code runs: a fresh instance for every call, with every limit armed for that call.
+//!
+//! Nothing here knows how calls are admitted, committed or repeated; it runs one request against one transaction.
+
+mod engine;
+mod fault;
+mod limiter;
+mod run;
+mod ticker;
+
+pub use engine::PluginNeeds;
+pub(crate) use engine::{Compiled, Sandbox};
+pub use fault::{PluginFault, PluginFaultKind};
+pub(crate) use run::{CallState, Ended};

@@ -1,0 +1,214 @@
+//! One run of one request in a fresh sandbox.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use super::engine::{Compiled, Sandbox};
+use super::fault::{PluginFault, ended};
+use super::limiter::MemoryCap;
+use super::ticker::DEADLINE_TICKS;
+use crate::api::{
+    Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
+    OperationError, Request,
+};
+use crate::bindings::{Plugin, exported};
+use crate::settings::Limits;
+use crate::store::{StoreError, Transaction};
+
+/// What the imports of a running plugin can reach.
+pub(crate) struct CallState {
+    pub(crate) transaction: Transaction,
+    pub(crate) limits: Arc<Limits>,
+    pub(super) memory: MemoryCap,
+    #[cfg(feature = "wasi")]
+    pub(crate) wasi: Option<crate::imports::wasi::InertWasi>,
+}
+
+/// Why a run gave no answer.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The plugin's rules refused the operation.
+    Refused(OperationError),
+    /// The plugin failed.
+    Plugin(Box<PluginFault>),
+    /// Somebody else has changed the user's groups meanwhile.
+    Conflict,
+    /// The store failed.
+    Store(StoreError),
+    /// The plugin ran out of time because the store took too much of it.
+    SlowStore,
+}
+
+/// An answer, and what is to be committed before it may be given.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) answer: Answer,
+    pub(crate) transaction: Transaction,
+    /// Linear memory and tables in use at the end, in bytes.
+    pub(crate) memory_bytes: usize,
+}
+
+/// What a plugin's function answers.
+type FromPlugin<T> = Result<T, exported::OperationError>;
+
+impl Sandbox {
+    /// Runs a request against a transaction. Whatever happens, the instance is gone afterwards.
+    pub(crate) fn run(
+        &self,
+        plugin: &Compiled,
+        transaction: Transaction,
+        limits: &Arc<Limits>,
+        request: &Request,
+    ) -> Result<Ran, Ended> {
+        let mut store = self.arm(plugin, transaction, limits);
+        let called = plugin.pre.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, request));
+        let store_time = store.data().transaction.store_time();
+        #[cfg(feature = "wasi")]
+        let output = store.data().wasi.as_ref().map(crate::imports::wasi::InertWasi::output).unwrap_or_default();
+        #[cfg(not(feature = "wasi"))]
+        let output = String::new();
+
+        let answer = match called {
+            Ok(Ok(answer)) => check(request, answer),
+            Ok(Err(refusal)) => check_refusal(refusal),
+            Err(error) => Err(ended(&error, store_time, self.settings.deadline())),
+        };
+        match answer {
+            Ok(answer) => {
+                if !output.is_empty() {
+                    tracing::info!(output, "the plugin wrote");
+                }
+                let state = store.into_data();
+                Ok(Ran { answer, transaction: state.transaction, memory_bytes: state.memory.used() })
+            }
+            Err(Ended::Plugin(fault)) => Err(Ended::Plugin(Box::new(PluginFault { output, ..*fault }))),
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// A store with all limits of one call.
+    fn arm(&self, plugin: &Compiled, transaction: Transaction, limits: &Arc<Limits>) -> Store<CallState> {
+        #[cfg(feature = "wasi")]
+        let wasi = plugin.needs_wasi.then(|| crate::imports::wasi::InertWasi::new(self.settings.max_handles));
+        #[cfg(not(feature = "wasi"))]
+        let _ = plugin.needs_wasi;
+        let state = CallState {
+            transaction,
+            limits: Arc::clone(limits),
+            memory: MemoryCap::new(&self.settings),
+            #[cfg(feature = "wasi")]
+            wasi,
+        };
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_epoch_deadline(DEADLINE_TICKS);
+        store.set_hostcall_fuel(self.settings.max_crossing_bytes);
+        store.set_max_component_handles(self.settings.max_handles);
+        store
+    }
+}
+
+/// Calls the export that the request is for.
+fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> wasmtime::Result<FromPlugin<Answer>> {
+    let exports = plugin.im_conversation_groups_conversation_groups();
+    Ok(match request {
+        Request::CreateConversationGroup(params) => exports
+            .call_create_conversation_group(store, &params.group_name, &borrowed(&params.conversation_id_list))?
+            .map(results),
+        Request::GetConversationGroupList => exports.call_get_conversation_group_list(store)?.map(Answer::GroupNames),
+        Request::DeleteConversationGroup(params) => {
+            exports.call_delete_conversation_group(store, &params.group_name)?.map(|()| Answer::Done)
+        }
+        Request::RenameConversationGroup(params) => {
+            exports.call_rename_conversation_group(store, &params.old_name, &params.new_name)?.map(|()| Answer::Done)
+        }
+        Request::AddConversationsToGroup(params) => exports
+            .call_add_conversations_to_group(store, &params.group_name, &borrowed(&params.conversation_id_list))?
+            .map(results),
+        Request::DeleteConversationsFromGroup(params) => exports
+            .call_delete_conversations_from_group(store, &params.group_name, &borrowed(&params.conversation_id_list))?
+            .map(results),
+        Request::GetConversationListByFilter(query) => {
+            let filter = exported::ConversationFilter {
+                conversation_type: query.filter.conversation_type.map(|kind| match kind {
+                    ConversationType::C2c => exported::ConversationType::C2c,
+                    ConversationType::Group => exported::ConversationType::Group,
+                }),
+                group_name: query.filter.conversation_group.as_deref(),
+            };
+            exports.call_get_conversation_list_by_filter(store, filter, query.next_seq, query.count)?.map(page)
+        }
+        Request::SearchConversations(params) => {
+            exports.call_search_conversations(store, &borrowed(&params.conversation_id_list))?.map(found)
+        }
+    })
+}
+
+/// Whether the answer can be one to the request: one result for each id, in order; no more than was asked for.
+fn check(request: &Request, answer: Answer) -> Result<Answer, Ended> {
+    let ids: Vec<&str> = match &answer {
+        Answer::Results(results) => results.iter().map(|result| result.conversation_id.as_str()).collect(),
+        Answer::Found(results) => results.iter().map(|result| result.conversation_id.as_str()).collect(),
+        Answer::Page(page) => page.conversation_list.iter().map(|entry| entry.conversation_id.as_str()).collect(),
+        Answer::Done | Answer::GroupNames(_) => return Ok(answer),
+    };
+    let fits = match request {
+        Request::CreateConversationGroup(params)
+        | Request::AddConversationsToGroup(params)
+        | Request::DeleteConversationsFromGroup(params) => ids == params.conversation_id_list,
+        Request::SearchConversations(params) => ids == params.conversation_id_list,
+        Request::GetConversationListByFilter(query) => ids.len() <= query.count as usize,
+        Request::GetConversationGroupList
+        | Request::DeleteConversationGroup(_)
+        | Request::RenameConversationGroup(_) => true,
+    };
+    if fits {
+        return Ok(answer);
+    }
+    let detail = format!("the answer has {} conversations that are not those of the request, in its order", ids.len());
+    Err(Ended::Plugin(Box::new(PluginFault::answer(detail))))
+}
+
+fn check_refusal(refusal: exported::OperationError) -> Result<Answer, Ended> {
+    let exported::OperationError { code, desc } = refusal;
+    if code == 0 {
+        return Err(Ended::Plugin(Box::new(PluginFault::answer("it refused with code 0, which means success"))));
+    }
+    Err(Ended::Refused(OperationError { code, desc }))
+}
+
+fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
+    let result = |result: exported::ConversationOperationResult| ConversationOperationResult {
+        conversation_id: result.conversation_id,
+        result_code: result.result_code,
+        result_info: result.result_info,
+    };
+    Answer::Results(results.into_iter().map(result).collect())
+}
+
+fn page(page: exported::ConversationPage) -> Answer {
+    let conversation = |conversation: exported::Conversation| Conversation {
+        conversation_id: conversation.conversation_id,
+        conversation_group_list: conversation.group_names,
+    };
+    Answer::Page(ConversationPage {
+        next_seq: page.next_seq.to_string(),
+        is_finished: page.is_finished,
+        conversation_list: page.conversations.into_iter().map(conversation).collect(),
+    })
+}
+
+fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
+    let result = |result: exported::ConversationSearchResult| ConversationSearchResult {
+        conversation_id: result.conversation_id,
+        result_code: result.result_code,
+        result_info: result.result_info,
+        conversation_group_list: result.group_names,
+    };
+    Answer::Found(results.into_iter().map(result).collect())
+}
+
+fn borrowed(ids: &[String]) -> Vec<&str> {
+    ids.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,255 @@
+//! Where groups are kept.
+//!
+//! A [`Store`] answers questions about one user at a time and commits the changes of one call of one user. Its contract
+//! is executable: the suite in `tests/` runs against every backend.
+
+mod memory;
+mod overlay;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod transaction;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteStore;
+pub use transaction::{Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_GROUP_NAME_BYTES, Transaction, TransactionError};
+
+use crate::model::{Change, GroupState, LoggedChange, Origin, UserId, Version};
+
+/// The most members that one [`Store::page`] answers.
+pub const MAX_PAGE: u32 = 1000;
+/// The most changes or users that one read of [`Store::changes`] or [`Store::users`] answers.
+pub const MAX_BATCH: u32 = 1000;
+
+/// A value, and the version of the user's groups that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The version that the value was read at.
+    pub version: Version,
+    /// The value.
+    pub value: T,
+}
+
+/// A conversation in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The conversation's id.
+    pub conversation_id: String,
+    /// Its place in the order of adding.
+    pub position: u64,
+}
+
+/// What one call changed, to be committed.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Whose groups.
+    pub user: UserId,
+    /// The version that the changes were worked out on.
+    pub base: Version,
+    /// What changed, in order; not empty.
+    pub changes: Vec<Change>,
+    /// The call it came from.
+    pub origin: Origin,
+    /// How many changes of this user the log keeps, this one included; at least 1.
+    pub keep: u32,
+}
+
+/// What became of a [`Commit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// It is durable, and led to this version.
+    Committed(Version),
+    /// The user is not at the base version; nothing was changed.
+    Conflict,
+}
+
+/// What the log knows after some version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// All changes since, in order, or the first [`MAX_BATCH`] of them.
+    Since(Vec<LoggedChange>),
+    /// The log does not reach back that far, or is not that far yet: the state as a whole instead.
+    Full(Versioned<Vec<GroupState>>),
+}
+
+/// What is wrong with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// It cannot be opened: absent, locked by another host, of a newer format, not ours.
+    Unusable,
+    /// It failed at this moment; a later try may succeed.
+    Unavailable,
+    /// It failed while committing, and whether the changes will be found later is not known.
+    OutcomeUnknown,
+    /// What is in it contradicts itself.
+    Corrupt,
+}
+
+/// A store failed. This is the host's failure, never the caller's nor the plugin's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// What is wrong.
+    pub kind: StoreErrorKind,
+    /// For the operator: what happened, where, and what to do.
+    pub message: String,
+}
+
+impl StoreError {
+    pub(crate) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// What a store's operations answer.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Keeps users' groups and the log of their changes.
+///
+/// Each read answers from one moment and says at which version of the user that was; a caller that reads twice compares.
+/// Two reads at the same version answer from the same state.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// The names of all groups, in the order they were created.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>>;
+
+    /// For each id, in order, whether the group holds it; nothing when there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>>;
+
+    /// How many conversations the group holds; nothing when there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>>;
+
+    /// The first `limit` (at most [`MAX_PAGE`]) members with a place after `after`, in order: of one group, or of all
+    /// together, each conversation then once, at its earliest place. Nothing when there is no such group.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn page(
+        &self,
+        user: &UserId,
+        group: Option<&str>,
+        after: u64,
+        limit: u32,
+    ) -> StoreResult<Versioned<Option<Vec<Member>>>>;
+
+    /// For each id, in order, the names of the groups that hold it, in the order they were created.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>>;
+
+    /// Everything of one user, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>>;
+
+    /// Applies a call's changes, appends them to the log and raises the version by one, together or not at all, if the
+    /// user is at the base version. Returns when the outcome is durable.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails. The changes are not there then, unless the kind is [`StoreErrorKind::OutcomeUnknown`].
+    fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome>;
+
+    /// What happened after a version.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes>;
+
+    /// The first `limit` (at most [`MAX_BATCH`]) users after `after`, in the order of their ids' bytes, that ever had a
+    /// change committed.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>>;
+
+    /// Whether the store can be read and written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    fn health(&self) -> StoreResult<()>;
+}
+
+/// Opens the store that a URL names, for this host alone: `sqlite:PATH`, created if it is not there, or `memory:`.
+///
+/// # Errors
+///
+/// When the URL names no kind of store that this build has, or the store cannot be opened.
+pub fn open(url: &str) -> StoreResult<Arc<dyn Store>> {
+    match Location::of(url)? {
+        Location::Memory => Ok(Arc::new(MemoryStore::new())),
+        #[cfg(feature = "sqlite")]
+        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
+    }
+}
+
+/// Opens the store that a URL names to read it, beside a host that may be writing to it. There must be one.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_read_only(url: &str) -> StoreResult<Arc<dyn Store>> {
+    match Location::of(url)? {
+        Location::Memory => Ok(Arc::new(MemoryStore::new())),
+        #[cfg(feature = "sqlite")]
+        Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_read_only(path)?)),
+    }
+}
+
+/// What a store's URL says.
+enum Location<'a> {
+    Memory,
+    #[cfg(feature = "sqlite")]
+    Sqlite(&'a std::path::Path),
+    #[cfg(not(feature = "sqlite"))]
+    #[expect(dead_code, reason = "keeps the lifetime in use")]
+    None(&'a str),
+}
+
+impl<'a> Location<'a> {
+    fn of(url: &'a str) -> StoreResult<Self> {
+        match url.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            #[cfg(feature = "sqlite")]
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(std::path::Path::new(path))),
+            _ => Err(StoreError::new(
+                StoreErrorKind::Unusable,
+                format!("{url:?} names no store; expected sqlite:PATH or memory:"),
+            )),
+        }
+    }
+}
+
+/// Whether a log that holds `oldest` to `current` has everything that a reader who saw `after` has missed.
+pub(crate) fn log_reaches(after: Version, oldest: Option<Version>, current: Version) -> bool {
+    after == current || (after < current && oldest.is_some_and(|oldest| oldest <= after.next()))
+}

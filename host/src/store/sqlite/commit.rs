@@ -1,0 +1,237 @@
+//! The thread that commits: takes what waits, and makes it durable with one flush.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::read::group_id;
+use super::{failed, file};
+use crate::model::{Change, Positions, Version};
+use crate::store::{Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult};
+
+/// The most commits that share a flush. More would make the first of them wait for little gain.
+const MAX_BATCH: usize = 256;
+
+/// What the thread is asked for.
+pub(super) enum Job {
+    Commit {
+        commit: Commit,
+        origin: String,
+        events: String,
+        reply: SyncSender<StoreResult<CommitOutcome>>,
+    },
+    /// Whether the file can be written.
+    Probe {
+        reply: SyncSender<StoreResult<()>>,
+    },
+}
+
+type CommitReply = (SyncSender<StoreResult<CommitOutcome>>, StoreResult<CommitOutcome>);
+
+pub(super) struct Committer {
+    path: PathBuf,
+    /// Nothing after a failure, until the file can be opened again.
+    connection: Option<Connection>,
+}
+
+impl Committer {
+    pub(super) fn new(path: PathBuf, connection: Connection) -> Self {
+        Self { path, connection: Some(connection) }
+    }
+
+    /// Works until nobody can send jobs any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            // No waiting for more: those that come during this flush share the next.
+            let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(MAX_BATCH - 1)).collect();
+            self.work(batch);
+        }
+    }
+
+    fn work(&mut self, batch: Vec<Job>) {
+        let mut commits = Vec::with_capacity(batch.len());
+        for job in batch {
+            match job {
+                Job::Commit { commit, origin, events, reply } => {
+                    commits.push((Prepared { commit, origin, events }, reply))
+                }
+                // Who asked may have gone; then nobody wants to know.
+                Job::Probe { reply } => drop(reply.send(self.probe())),
+            }
+        }
+        if commits.is_empty() {
+            return;
+        }
+        for (reply, result) in self.commit(commits) {
+            // As above.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn probe(&mut self) -> StoreResult<()> {
+        let path = self.path.clone();
+        let probe = |connection: &mut Connection| {
+            connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()
+        };
+        probe(self.connection()?).map_err(|error| failed("write to", &path, &error))
+    }
+
+    fn commit(&mut self, commits: Vec<(Prepared, SyncSender<StoreResult<CommitOutcome>>)>) -> Vec<CommitReply> {
+        let path = self.path.clone();
+        let result = self.connection().and_then(|connection| commit_all(connection, &commits, &path));
+        match result {
+            Ok(outcomes) => commits.into_iter().map(|(_, reply)| reply).zip(outcomes).collect(),
+            Err(error) => {
+                tracing::error!(%error, commits = commits.len(), "a batch of commits failed; opening the store again");
+                // Whatever state the connection is in, it ends here.
+                self.connection = None;
+                commits.into_iter().map(|(_, reply)| (reply, Err(error.clone()))).collect()
+            }
+        }
+    }
+
+    fn connection(&mut self) -> StoreResult<&mut Connection> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            closed => Ok(closed.insert(file::open_writer(&self.path)?)),
+        }
+    }
+}
+
+/// A commit with what is logged of it, encoded.
+struct Prepared {
+    commit: Commit,
+    origin: String,
+    events: String,
+}
+
+/// Applies all commits and flushes once. Each has its own outcome; an error is everybody's.
+fn commit_all<T>(
+    connection: &mut Connection,
+    commits: &[(Prepared, T)],
+    path: &std::path::Path,
+) -> StoreResult<Vec<StoreResult<CommitOutcome>>> {
+    let write_failed = |error: rusqlite::Error| failed("write to", path, &error);
+    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(write_failed)?;
+    let mut outcomes = Vec::with_capacity(commits.len());
+    for (prepared, _) in commits {
+        let savepoint = transaction.savepoint().map_err(write_failed)?;
+        match apply(&savepoint, prepared) {
+            Ok(outcome) => {
+                savepoint.commit().map_err(write_failed)?;
+                outcomes.push(Ok(outcome));
+            }
+            // The savepoint takes back what was done, when it is dropped.
+            Err(Misfit::Change(what)) => {
+                let message = format!("{}: {what}, though nobody has changed it since", path.display());
+                outcomes.push(Err(StoreError::new(StoreErrorKind::Corrupt, message)));
+            }
+            Err(Misfit::Sqlite(error)) => return Err(write_failed(error)),
+        }
+    }
+    transaction.commit().map_err(|error| {
+        // The flush may have got part of the way, and what a restart finds is not known from here.
+        let message = format!("could not flush {}: {error}", path.display());
+        StoreError::new(StoreErrorKind::OutcomeUnknown, message)
+    })?;
+    Ok(outcomes)
+}
+
+/// Why one commit could not be applied.
+enum Misfit {
+    /// The file is not as the changes were worked out on.
+    Change(&'static str),
+    /// SQLite failed, which may not be this commit's doing.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Misfit {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::ConstraintViolation) => Self::Change("something that is new to a group is there"),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+fn apply(connection: &Connection, prepared: &Prepared) -> Result<CommitOutcome, Misfit> {
+    let Prepared { commit, origin, events } = prepared;
+    let Some(user) = raise_version(connection, commit)? else { return Ok(CommitOutcome::Conflict) };
+    let version = commit.base.next();
+    let mut positions = Positions::of(version);
+    for change in &commit.changes {
+        apply_change(connection, user, change, &mut positions)?;
+    }
+    connection
+        .prepare_cached("INSERT INTO log (user, version, origin, events) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![user, version.0, origin, events])?;
+    if let Some(trimmed) = version.0.checked_sub(commit.keep.max(1).into()).filter(|&trimmed| trimmed > 0) {
+        connection
+            .prepare_cached("DELETE FROM log WHERE user = ?1 AND version <= ?2")?
+            .execute(params![user, trimmed])?;
+    }
+    Ok(CommitOutcome::Committed(version))
+}
+
+/// The user's row, at the next version; nothing when the user is not at the base version.
+fn raise_version(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<i64>> {
+    let user = commit.user.as_str();
+    let row = |row: &rusqlite::Row<'_>| row.get(0);
+    if commit.base == Version::default() {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO users (user_id, version) VALUES (?1, 1) ON CONFLICT DO NOTHING RETURNING id",
+        )?;
+        return insert.query_row([user], row).optional();
+    }
+    let mut update = connection
+        .prepare_cached("UPDATE users SET version = version + 1 WHERE user_id = ?1 AND version = ?2 RETURNING id")?;
+    update.query_row(params![user, commit.base.0], row).optional()
+}
+
+fn apply_change(connection: &Connection, user: i64, change: &Change, positions: &mut Positions) -> Result<(), Misfit> {
+    let find = |name: &str| group_id(connection, user, name)?.ok_or(Misfit::Change("a group is gone"));
+    match change {
+        Change::GroupCreated { group_name, conversation_list } => {
+            connection
+                .prepare_cached("INSERT INTO groups (user, name, position) VALUES (?1, ?2, ?3)")?
+                .execute(params![user, group_name, positions.take()])?;
+            add(connection, connection.last_insert_rowid(), conversation_list, positions)
+        }
+        Change::GroupDeleted { group_name } => {
+            let group = find(group_name)?;
+            connection.prepare_cached("DELETE FROM members WHERE group_id = ?1")?.execute([group])?;
+            connection.prepare_cached("DELETE FROM groups WHERE id = ?1")?.execute([group])?;
+            Ok(())
+        }
+        Change::GroupRenamed { old_name, new_name } => {
+            let group = find(old_name)?;
+            let mut rename = connection.prepare_cached("UPDATE groups SET name = ?2 WHERE id = ?1")?;
+            rename.execute(params![group, new_name])?;
+            Ok(())
+        }
+        Change::ConversationsAdded { group_name, conversation_list } => {
+            add(connection, find(group_name)?, conversation_list, positions)
+        }
+        Change::ConversationsDeleted { group_name, conversation_list, .. } => {
+            let group = find(group_name)?;
+            let mut delete =
+                connection.prepare_cached("DELETE FROM members WHERE group_id = ?1 AND conversation_id = ?2")?;
+            for id in conversation_list {
+                if delete.execute(params![group, id])? != 1 {
+                    return Err(Misfit::Change("a conversation has left its group"));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn add(connection: &Connection, group: i64, ids: &[String], positions: &mut Positions) -> Result<(), Misfit> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO members (group_id, conversation_id, position) VALUES (?1, ?2, ?3)")?;
+    for id in ids {
+        insert.execute(params![group, id, positions.take()])?;
+    }
+    Ok(())
+}

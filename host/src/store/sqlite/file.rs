@@ -1,0 +1,195 @@
+//! Opening the file: whose it is, of which format, and where it may lie.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::failed;
+use crate::store::{StoreError, StoreErrorKind, StoreResult};
+
+/// Marks a SQLite file as one of ours ("cvgr").
+const APPLICATION_ID: i32 = 0x6376_6772;
+
+/// The steps from an empty file to the present format. A step that was ever released is never changed; the format's
+/// version is the number of steps taken.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// How long to wait for another process, such as a reader that recovers the file after a crash.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that a connection keeps prepared: more than there are in this store.
+const PREPARED_STATEMENTS: usize = 64;
+
+/// Holds the file `PATH-lock`, so that no second host writes to the store.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    _file: File,
+}
+
+impl LockFile {
+    pub(super) fn take(store: &Path) -> StoreResult<Self> {
+        let unusable = |message| StoreError::new(StoreErrorKind::Unusable, message);
+        refuse_network_file_system(store)?;
+        let path = with_suffix(store, "-lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| unusable(format!("could not open the lock file {}: {error}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(unusable(format!(
+                "{} is in use by another host; stop that one first, or use commands that only read",
+                store.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(unusable(format!("could not lock {}: {error}", path.display()))),
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Locks and memory maps, on which SQLite's log depends, cannot be trusted across a network.
+#[cfg(target_os = "linux")]
+fn refuse_network_file_system(path: &Path) -> StoreResult<()> {
+    // From linux/magic.h and the file systems' own headers.
+    const NETWORK: [(u32, &str); 6] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x5346_414f, "AFS"),
+        (0x00c3_6400, "Ceph"),
+    ];
+    let directory = parent(path);
+    let status = rustix::fs::statfs(directory).map_err(|error| {
+        let message = format!("could not open the directory {}: {error}", directory.display());
+        StoreError::new(StoreErrorKind::Unusable, message)
+    })?;
+    // The kernel's type is signed on some machines; the magic numbers are 32 bits.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared as bit patterns")]
+    let kind = status.f_type as u32;
+    match NETWORK.iter().find(|(magic, _)| *magic == kind) {
+        None => Ok(()),
+        Some((_, name)) => Err(StoreError::new(
+            StoreErrorKind::Unusable,
+            format!(
+                "{} lies on a network file system ({name}), where SQLite is not safe; use a local disk",
+                path.display()
+            ),
+        )),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_network_file_system(_path: &Path) -> StoreResult<()> {
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The connection that writes. Creates the file and brings it to the present format.
+pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
+    check_format(&connection, path, 0)?;
+    migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
+    Ok(connection)
+}
+
+/// A connection that reads, possibly beside another process that writes.
+pub(super) fn open_reader(path: &Path) -> StoreResult<Connection> {
+    if !path.exists() {
+        let message = format!("there is no store at {}", path.display());
+        return Err(StoreError::new(StoreErrorKind::Unusable, message));
+    }
+    // Not read-only to SQLite: after a crash, whoever comes first must replay the log, which writes.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
+    check_format(&connection, path, MIGRATIONS.len())?;
+    let set_up = || -> rusqlite::Result<()> {
+        connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+        connection.pragma_update(None, "query_only", true)
+    };
+    set_up().map_err(|error| failed("open", path, &error))?;
+    Ok(connection)
+}
+
+/// Whether the file is a store of a format between `oldest` and the present one. An empty file is of format 0.
+fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreResult<()> {
+    let read = || -> rusqlite::Result<(i32, i64, i64)> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
+        let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        Ok((application, number("user_version")?, tables))
+    };
+    let (application, format, tables) = read().map_err(|error| failed("open", path, &error))?;
+    let unusable = |message| Err(StoreError::new(StoreErrorKind::Unusable, message));
+    let path = path.display();
+    if application != APPLICATION_ID && (tables > 0 || oldest > 0) {
+        return unusable(format!("{path} is a SQLite file, but not a store of conversation groups"));
+    }
+    let present = MIGRATIONS.len();
+    if usize::try_from(format).is_ok_and(|format| format > present) {
+        return unusable(format!(
+            "{path} has format {format}, this program knows formats up to {present}; use a newer convgroups"
+        ));
+    }
+    if usize::try_from(format).is_ok_and(|format| format < oldest) {
+        return unusable(format!(
+            "{path} has the old format {format}; start a host on it once to bring it to {present}"
+        ));
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    // On macOS a plain flush stops at the drive's own memory; elsewhere this does nothing.
+    connection.pragma_update(None, "fullfsync", true)?;
+    let format: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (step, migration) in MIGRATIONS.iter().enumerate().skip(format) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", step + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Copies everything that is committed into a new file, which appears under its name when it is complete and durable.
+pub(super) fn backup(connection: &Connection, destination: &Path) -> StoreResult<()> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        let message = format!("could not {what} the backup {}: {error}", destination.display());
+        StoreError::new(StoreErrorKind::Unavailable, message)
+    };
+    let partial = with_suffix(destination, "-partial");
+    if destination.exists() {
+        return Err(failed("write", &"the file exists already; name a new one"));
+    }
+    // Left behind by a backup that was interrupted.
+    if partial.exists() {
+        std::fs::remove_file(&partial).map_err(|error| failed("clear the way for", &error))?;
+    }
+    let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
+    connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &error))?;
+    let flush = || -> std::io::Result<()> {
+        File::options().write(true).open(&partial)?.sync_all()?;
+        std::fs::rename(&partial, destination)?;
+        File::open(parent(destination))?.sync_all()
+    };
+    flush().map_err(|error| failed("finish", &error))
+}

@@ -1,0 +1,196 @@
+//! The embedded store: one SQLite file, as people and ordinary tools can read it.
+//!
+//! One thread owns the only connection that writes. It takes all commits that wait, applies each inside a savepoint, and
+//! makes them durable with one flush. A few connections beside it only read.
+
+mod commit;
+mod file;
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use self::commit::{Committer, Job};
+use self::file::LockFile;
+use super::{Changes, Commit, CommitOutcome, Member, Store, StoreError, StoreErrorKind, StoreResult, Versioned};
+use crate::model::{GroupState, UserId, Version};
+
+/// Commits that may wait for the committer before the next one blocks.
+const QUEUE: usize = 1024;
+
+/// Keeps groups in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    /// Connections at rest. There are as many as were ever needed at once, which `calls.max_concurrent` bounds.
+    readers: Mutex<Vec<Connection>>,
+    /// Nothing in a store that was opened to read.
+    writer: Option<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    _lock: LockFile,
+}
+
+impl SqliteStore {
+    /// Opens a file for this host alone, and creates it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When another host has it open, it lies on a network file system, is not a store, or is of a newer format; or the
+    /// file cannot be opened.
+    pub fn open(path: impl AsRef<Path>) -> StoreResult<Self> {
+        let path = path.as_ref().to_owned();
+        let lock = LockFile::take(&path)?;
+        let connection = file::open_writer(&path)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        let committer = Committer::new(path.clone(), connection);
+        let thread = std::thread::Builder::new()
+            .name("convgroups-commit".to_owned())
+            .spawn(move || committer.run(&queue))
+            .map_err(|error| {
+                StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
+            })?;
+        let writer = Writer { jobs: Some(jobs), thread: Some(thread), _lock: lock };
+        Ok(Self { path, readers: Mutex::default(), writer: Some(writer) })
+    }
+
+    /// Opens a file to read it, beside a host that may be writing to it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
+    pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
+        let path = path.as_ref().to_owned();
+        let reader = file::open_reader(&path)?;
+        Ok(Self { path, readers: Mutex::new(vec![reader]), writer: None })
+    }
+
+    /// Makes a consistent copy of everything that is committed, while a host may be writing.
+    ///
+    /// # Errors
+    ///
+    /// When the destination exists or cannot be written, or the store fails.
+    pub fn backup(&self, destination: impl AsRef<Path>) -> StoreResult<()> {
+        self.with_reader(|reader| Ok(file::backup(reader, destination.as_ref())))?
+    }
+
+    fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        // The guard must not live on while the connection is used.
+        let resting = self.readers.lock().pop();
+        let mut reader = match resting {
+            Some(reader) => reader,
+            None => file::open_reader(&self.path)?,
+        };
+        let result = read(&mut reader).map_err(|error| self.failed("read", &error));
+        // A connection that failed may be in the middle of something; the next reader gets a new one.
+        if result.is_ok() {
+            self.readers.lock().push(reader);
+        }
+        result
+    }
+
+    fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
+        failed(what, &self.path, error)
+    }
+
+    fn ask<T>(&self, job: impl FnOnce(SyncSender<StoreResult<T>>) -> Job) -> StoreResult<T> {
+        let (reply, answer) = sync_channel(1);
+        let jobs = self.writer.as_ref().and_then(|writer| writer.jobs.as_ref()).ok_or_else(|| {
+            let path = self.path.display();
+            StoreError::new(StoreErrorKind::Unusable, format!("{path} was opened to be read only"))
+        })?;
+        jobs.send(job(reply)).map_err(|_| self.stopped(StoreErrorKind::Unavailable))?;
+        receive(&answer).unwrap_or_else(|| Err(self.stopped(StoreErrorKind::OutcomeUnknown)))
+    }
+
+    fn stopped(&self, kind: StoreErrorKind) -> StoreError {
+        StoreError::new(kind, format!("the thread that commits to {} has stopped", self.path.display()))
+    }
+}
+
+fn receive<T>(answer: &Receiver<T>) -> Option<T> {
+    answer.recv().ok()
+}
+
+fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
+    let kind = match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, format!("could not {what} {}: {error}", path.display()))
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Ends the thread's loop once it has committed what waits.
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>> {
+        self.with_reader(|reader| read::groups(reader, user))
+    }
+
+    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        self.with_reader(|reader| read::contains(reader, user, group, ids))
+    }
+
+    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
+        self.with_reader(|reader| read::size(reader, user, group))
+    }
+
+    fn page(
+        &self,
+        user: &UserId,
+        group: Option<&str>,
+        after: u64,
+        limit: u32,
+    ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
+        self.with_reader(|reader| read::page(reader, user, group, after, limit))
+    }
+
+    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
+        self.with_reader(|reader| read::memberships(reader, user, ids))
+    }
+
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>> {
+        self.with_reader(|reader| read::state(reader, user))
+    }
+
+    fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
+        // Encoded here, on the caller's thread: the committer's time is everybody's.
+        let (origin, events) = (encode(&commit.origin)?, encode(&commit.changes)?);
+        self.ask(|reply| Job::Commit { commit, origin, events, reply })
+    }
+
+    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
+        self.with_reader(|reader| read::changes(reader, user, after))
+    }
+
+    fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
+        self.with_reader(|reader| read::users(reader, after, limit))
+    }
+
+    fn health(&self) -> StoreResult<()> {
+        self.with_reader(|reader| reader.query_row("SELECT count(*) FROM users LIMIT 1", [], |_| Ok(())))?;
+        if self.writer.is_some() { self.ask(|reply| Job::Probe { reply }) } else { Ok(()) }
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("could not encode a change: {error}")))
+}

@@ -1,0 +1,217 @@
+//! Questions to the file, each answered from one moment.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use crate::model::{GroupState, LoggedChange, UserId, Version};
+use crate::store::{Changes, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
+
+type Read<T> = rusqlite::Result<T>;
+
+/// A user's row. The file numbers users from 1.
+struct UserRow {
+    id: i64,
+    version: Version,
+}
+
+pub(super) fn groups(connection: &mut Connection, user: &UserId) -> Read<Versioned<Vec<String>>> {
+    with_user(connection, user, Vec::new, |transaction, user| {
+        Ok(group_rows(transaction, user)?.into_iter().map(|(_, name)| name).collect())
+    })
+}
+
+pub(super) fn contains(
+    connection: &mut Connection,
+    user: &UserId,
+    group: &str,
+    ids: &[&str],
+) -> Read<Versioned<Option<Vec<bool>>>> {
+    with_user(
+        connection,
+        user,
+        || None,
+        |transaction, user| {
+            let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
+            let held: Read<Vec<bool>> = ids.iter().map(|id| holds(transaction, group, id)).collect();
+            held.map(Some)
+        },
+    )
+}
+
+pub(super) fn size(connection: &mut Connection, user: &UserId, group: &str) -> Read<Versioned<Option<u32>>> {
+    with_user(
+        connection,
+        user,
+        || None,
+        |transaction, user| {
+            let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
+            let mut count = transaction.prepare_cached("SELECT count(*) FROM members WHERE group_id = ?1")?;
+            count.query_row([group], |row| row.get(0)).map(Some)
+        },
+    )
+}
+
+pub(super) fn page(
+    connection: &mut Connection,
+    user: &UserId,
+    group: Option<&str>,
+    after: u64,
+    limit: u32,
+) -> Read<Versioned<Option<Vec<Member>>>> {
+    // A place beyond what the file can hold has nothing after it.
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let limit = limit.min(MAX_PAGE);
+    with_user(
+        connection,
+        user,
+        || group.is_none().then(Vec::new),
+        |transaction, user| {
+            let Some(name) = group else {
+                let mut members = transaction.prepare_cached(
+                    "SELECT conversation_id, min(position) AS earliest FROM members
+                 WHERE group_id IN (SELECT id FROM groups WHERE user = ?1)
+                 GROUP BY conversation_id HAVING earliest > ?2 ORDER BY earliest LIMIT ?3",
+                )?;
+                return members.query_map(params![user, after, limit], member)?.collect::<Read<_>>().map(Some);
+            };
+            let Some(group) = group_id(transaction, user, name)? else { return Ok(None) };
+            let mut members = transaction.prepare_cached(
+                "SELECT conversation_id, position FROM members
+             WHERE group_id = ?1 AND position > ?2 ORDER BY position LIMIT ?3",
+            )?;
+            members.query_map(params![group, after, limit], member)?.collect::<Read<_>>().map(Some)
+        },
+    )
+}
+
+pub(super) fn memberships(
+    connection: &mut Connection,
+    user: &UserId,
+    ids: &[&str],
+) -> Read<Versioned<Vec<Vec<String>>>> {
+    with_user(
+        connection,
+        user,
+        || vec![Vec::new(); ids.len()],
+        |transaction, user| {
+            let groups = group_rows(transaction, user)?;
+            let mut memberships = Vec::with_capacity(ids.len());
+            for id in ids {
+                let mut names = Vec::new();
+                for (group, name) in &groups {
+                    if holds(transaction, *group, id)? {
+                        names.push(name.clone());
+                    }
+                }
+                memberships.push(names);
+            }
+            Ok(memberships)
+        },
+    )
+}
+
+pub(super) fn state(connection: &mut Connection, user: &UserId) -> Read<Versioned<Vec<GroupState>>> {
+    with_user(connection, user, Vec::new, state_of)
+}
+
+pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version) -> Read<Changes> {
+    with_user_row(connection, user, |transaction, user| {
+        let nobody = UserRow { id: 0, version: Version::default() };
+        let UserRow { id, version } = user.unwrap_or(nobody);
+        let mut oldest = transaction.prepare_cached("SELECT min(version) FROM log WHERE user = ?1")?;
+        let oldest: Option<u64> = oldest.query_row([id], |row| row.get(0))?;
+        if !log_reaches(after, oldest.map(Version), version) {
+            let value = state_of(transaction, id)?;
+            return Ok(Changes::Full(Versioned { version, value }));
+        }
+        let mut log = transaction.prepare_cached(
+            "SELECT version, origin, events FROM log WHERE user = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
+        )?;
+        let changes = log.query_map(params![id, after.0, MAX_BATCH], logged_change)?;
+        changes.collect::<Read<_>>().map(Changes::Since)
+    })
+}
+
+pub(super) fn users(connection: &Connection, after: Option<&UserId>, limit: u32) -> Read<Vec<UserId>> {
+    let mut users =
+        connection.prepare_cached("SELECT user_id FROM users WHERE user_id > ?1 ORDER BY user_id LIMIT ?2")?;
+    // Every id comes after the empty text.
+    let after = after.map_or("", UserId::as_str);
+    let users = users.query_map(params![after, limit.min(MAX_BATCH)], |row| {
+        let id: String = row.get(0)?;
+        UserId::new(id).map_err(|error| invalid(0, error))
+    })?;
+    users.collect()
+}
+
+/// Reads inside one transaction, at the user's version; what `nobody` says for a user without groups.
+fn with_user<T>(
+    connection: &mut Connection,
+    user: &UserId,
+    nobody: impl FnOnce() -> T,
+    read: impl FnOnce(&Transaction<'_>, i64) -> Read<T>,
+) -> Read<Versioned<T>> {
+    with_user_row(connection, user, |transaction, user| match user {
+        None => Ok(Versioned { version: Version::default(), value: nobody() }),
+        Some(user) => Ok(Versioned { version: user.version, value: read(transaction, user.id)? }),
+    })
+}
+
+fn with_user_row<T>(
+    connection: &mut Connection,
+    user: &UserId,
+    read: impl FnOnce(&Transaction<'_>, Option<UserRow>) -> Read<T>,
+) -> Read<T> {
+    let transaction = connection.transaction()?;
+    let row = {
+        let mut row = transaction.prepare_cached("SELECT id, version FROM users WHERE user_id = ?1")?;
+        let user_row = |row: &Row<'_>| Ok(UserRow { id: row.get(0)?, version: Version(row.get(1)?) });
+        row.query_row([user.as_str()], user_row).optional()?
+    };
+    let value = read(&transaction, row)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn state_of(transaction: &Transaction<'_>, user: i64) -> Read<Vec<GroupState>> {
+    let mut members =
+        transaction.prepare_cached("SELECT conversation_id FROM members WHERE group_id = ?1 ORDER BY position")?;
+    let groups = group_rows(transaction, user)?.into_iter().map(|(group, group_name)| {
+        let conversation_id_list = members.query_map([group], |row| row.get(0))?.collect::<Read<_>>()?;
+        Ok(GroupState { group_name, conversation_id_list })
+    });
+    groups.collect()
+}
+
+fn group_rows(transaction: &Transaction<'_>, user: i64) -> Read<Vec<(i64, String)>> {
+    let mut groups = transaction.prepare_cached("SELECT id, name FROM groups WHERE user = ?1 ORDER BY position")?;
+    groups.query_map([user], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+pub(super) fn group_id(connection: &Connection, user: i64, name: &str) -> Read<Option<i64>> {
+    let mut group = connection.prepare_cached("SELECT id FROM groups WHERE user = ?1 AND name = ?2")?;
+    group.query_row(params![user, name], |row| row.get(0)).optional()
+}
+
+fn holds(connection: &Connection, group: i64, id: &str) -> Read<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM members WHERE group_id = ?1 AND conversation_id = ?2")?
+        .exists(params![group, id])
+}
+
+fn member(row: &Row<'_>) -> Read<Member> {
+    Ok(Member { conversation_id: row.get(0)?, position: row.get(1)? })
+}
+
+fn logged_change(row: &Row<'_>) -> Read<LoggedChange> {
+    let (origin, events): (String, String) = (row.get(1)?, row.get(2)?);
+    Ok(LoggedChange {
+        version: Version(row.get(0)?),
+        origin: serde_json::from_str(&origin).map_err(|error| invalid(1, error))?,
+        events: serde_json::from_str(&events).map_err(|error| invalid(2, error))?,
+    })
+}
+
+/// Something in the file is not what this program writes.
+fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+}

@@ -1,0 +1,437 @@
+//! One call's view of its user's groups: reads see the store and what the call staged; writes are only staged.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::overlay::{Overlay, Resolved, StagedGroup};
+use super::{MAX_PAGE, Member, Store, StoreError, StoreResult, Versioned};
+use crate::model::{Change, DeletionReason, UserId, Version};
+
+/// The longest group name that a plugin can store, in bytes. What callers may use is a setting, and less.
+pub const MAX_GROUP_NAME_BYTES: usize = 256;
+/// The longest conversation id that a plugin can store, in bytes. What callers may use is a setting, and less.
+pub const MAX_CONVERSATION_ID_BYTES: usize = 1024;
+
+/// How much one call may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Ids in one operation.
+    pub max_ids: u32,
+    /// Groups and conversations changed in all.
+    pub max_changes: u32,
+}
+
+/// Why a call cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Somebody else has changed the user's groups since the call began.
+    #[error("the user's groups were changed by another call")]
+    Conflict,
+    /// The plugin asked for something that no plugin may ask for.
+    #[error("{0}")]
+    OutOfBounds(String),
+}
+
+/// Why an operation of a [`Transaction`] did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionError {
+    /// There is no group of that name.
+    #[error("no such group")]
+    NoSuchGroup,
+    /// There is a group of that name.
+    #[error("the group exists")]
+    GroupExists,
+    /// The call cannot go on.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// What a transaction that succeeded leaves to commit.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) base: Version,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// One user's groups inside one call. `wit/group-store.wit` says what each operation promises.
+#[derive(Debug)]
+pub struct Transaction {
+    store: Arc<dyn Store>,
+    user: UserId,
+    bounds: Bounds,
+    /// The version that all reads must agree on; known from the first.
+    base: Option<Version>,
+    changes: Vec<Change>,
+    staged: u64,
+    store_time: Duration,
+}
+
+type Outcome<T> = Result<T, TransactionError>;
+
+impl Transaction {
+    /// Begins a transaction; nothing is read yet.
+    pub fn new(store: Arc<dyn Store>, user: UserId, bounds: Bounds) -> Self {
+        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, store_time: Duration::ZERO }
+    }
+
+    /// What to commit; nothing when nothing was changed.
+    pub(crate) fn into_staged(self) -> Option<Staged> {
+        let base = self.base.filter(|_| !self.changes.is_empty())?;
+        Some(Staged { base, changes: self.changes })
+    }
+
+    /// How long the store has kept this call waiting so far.
+    pub(crate) fn store_time(&self) -> Duration {
+        self.store_time
+    }
+
+    /// The names of all groups, in the order they were created.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn list_groups(&mut self) -> Result<Vec<String>, Fault> {
+        let stored = self.read(|store, user| store.groups(user))?;
+        Ok(Overlay::names(stored, &self.changes))
+    }
+
+    /// Creates a group; answers how many there are now.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::GroupExists`], or a [`Fault`].
+    pub fn create_group(&mut self, name: &str, ids: &[&str]) -> Outcome<u32> {
+        check_name(name)?;
+        self.check_ids(ids)?;
+        let names = self.list_groups()?;
+        if names.iter().any(|existing| existing == name) {
+            return Err(TransactionError::GroupExists);
+        }
+        let mut seen = HashSet::new();
+        let conversation_list: Vec<String> =
+            ids.iter().filter(|id| seen.insert(**id)).map(|&id| id.to_owned()).collect();
+        self.stage(Change::GroupCreated { group_name: name.to_owned(), conversation_list })?;
+        Ok(count(names.len() + 1))
+    }
+
+    /// Removes a group.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
+    pub fn remove_group(&mut self, name: &str) -> Outcome<()> {
+        check_name(name)?;
+        self.contains(name, &[])?;
+        self.stage(Change::GroupDeleted { group_name: name.to_owned() })
+    }
+
+    /// Renames a group.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], [`TransactionError::GroupExists`], or a [`Fault`].
+    pub fn rename_group(&mut self, old_name: &str, new_name: &str) -> Outcome<()> {
+        check_name(old_name)?;
+        check_name(new_name)?;
+        let names = self.list_groups()?;
+        let exists = |name: &str| names.iter().any(|existing| existing == name);
+        if !exists(old_name) {
+            return Err(TransactionError::NoSuchGroup);
+        }
+        if exists(new_name) {
+            return Err(TransactionError::GroupExists);
+        }
+        self.stage(Change::GroupRenamed { old_name: old_name.to_owned(), new_name: new_name.to_owned() })
+    }
+
+    /// Adds conversations; answers which are new, and the size of the group afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
+    pub fn add_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
+        check_name(group)?;
+        self.check_ids(ids)?;
+        let size = self.size(group)?;
+        let present = self.contains(group, ids)?;
+        let (added, new) = pick(ids, present.iter().map(|present| !present));
+        let size = size.saturating_add(count(new.len()));
+        if !new.is_empty() {
+            self.stage(Change::ConversationsAdded { group_name: group.to_owned(), conversation_list: new })?;
+        }
+        Ok((added, size))
+    }
+
+    /// Removes conversations; answers which were there.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
+    pub fn remove_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
+        check_name(group)?;
+        self.check_ids(ids)?;
+        let present = self.contains(group, ids)?;
+        let (removed, leaving) = pick(ids, present.iter().copied());
+        self.stage_deletion(group, leaving, DeletionReason::Requested)?;
+        Ok(removed)
+    }
+
+    /// Removes the conversations that were added first; answers which.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
+    pub fn evict_oldest(&mut self, group: &str, count: u32) -> Outcome<Vec<String>> {
+        check_name(group)?;
+        if count > self.bounds.max_ids {
+            let max = self.bounds.max_ids;
+            return Err(Fault::OutOfBounds(format!("asked to evict {count} conversations, at most {max}")).into());
+        }
+        let mut oldest = Vec::new();
+        let mut after = 0;
+        while oldest.len() < count as usize {
+            let wanted = u32::try_from(count as usize - oldest.len()).unwrap_or(MAX_PAGE);
+            let page = self.page_conversations(Some(group), after, wanted)?;
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            oldest.extend(page.into_iter().map(|member| member.conversation_id));
+        }
+        self.stage_deletion(group, oldest.clone(), DeletionReason::Evicted)?;
+        Ok(oldest)
+    }
+
+    /// Up to `limit` members after a place: of one group or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
+    pub fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        let limit = limit.min(MAX_PAGE);
+        match group {
+            Some(name) => {
+                check_name(name)?;
+                self.page_of_group(name, after, limit)
+            }
+            None if self.changes.is_empty() => {
+                let page = self.read(|store, user| store.page(user, None, after, limit))?;
+                Ok(page.unwrap_or_default())
+            }
+            None => self.page_of_staged_groups(after, limit),
+        }
+    }
+
+    /// For each id, the names of the groups that hold it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn memberships(&mut self, ids: &[&str]) -> Result<Vec<Vec<String>>, Fault> {
+        self.check_ids(ids)?;
+        if self.changes.is_empty() {
+            return self.read(|store, user| store.memberships(user, ids));
+        }
+        let mut memberships = vec![Vec::new(); ids.len()];
+        for name in self.list_groups()? {
+            let held = match self.contains(&name, ids) {
+                Ok(held) => held,
+                Err(TransactionError::Fault(fault)) => return Err(fault),
+                // It was in the list a moment ago; only another writer can have removed it.
+                Err(TransactionError::NoSuchGroup | TransactionError::GroupExists) => return Err(Fault::Conflict),
+            };
+            for (names, _) in memberships.iter_mut().zip(held).filter(|(_, held)| *held) {
+                names.push(name.clone());
+            }
+        }
+        Ok(memberships)
+    }
+
+    fn contains(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
+        let Some(staged) = self.touched(group)? else {
+            let held = self.read(|store, user| store.contains(user, group, ids))?;
+            return held.ok_or(TransactionError::NoSuchGroup);
+        };
+        let added: HashSet<&str> = staged.added.iter().map(|(id, _)| id.as_str()).collect();
+        let mut held = match &staged.stored {
+            Some(name) => self.read(|store, user| store.contains(user, name, ids))?.ok_or(Fault::Conflict)?,
+            None => vec![false; ids.len()],
+        };
+        for (held, &id) in held.iter_mut().zip(ids) {
+            *held = added.contains(id) || (*held && !staged.removed.contains(id));
+        }
+        Ok(held)
+    }
+
+    fn size(&mut self, group: &str) -> Outcome<u32> {
+        let Some(staged) = self.touched(group)? else {
+            let size = self.read(|store, user| store.size(user, group))?;
+            return size.ok_or(TransactionError::NoSuchGroup);
+        };
+        let stored = match &staged.stored {
+            Some(name) => self.read(|store, user| store.size(user, name))?.ok_or(Fault::Conflict)?,
+            None => 0,
+        };
+        Ok(stored.saturating_sub(count(staged.removed.len())).saturating_add(count(staged.added.len())))
+    }
+
+    fn page_of_group(&mut self, group: &str, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        let Some(staged) = self.touched(group)? else {
+            let page = self.read(|store, user| store.page(user, Some(group), after, limit))?;
+            return page.ok_or(TransactionError::NoSuchGroup);
+        };
+        let mut page = Vec::new();
+        if let Some(name) = &staged.stored {
+            let mut after = after;
+            // Pages of the store until enough is left of them.
+            while page.len() < limit as usize {
+                let stored = self.read(|store, user| store.page(user, Some(name), after, MAX_PAGE))?;
+                let stored = stored.ok_or(Fault::Conflict)?;
+                let Some(last) = stored.last() else { break };
+                after = last.position;
+                page.extend(stored.into_iter().filter(|member| !staged.removed.contains(&member.conversation_id)));
+            }
+        }
+        let added = staged.added.into_iter().filter(|&(_, position)| position > after);
+        page.extend(added.map(|(conversation_id, position)| Member { conversation_id, position }));
+        page.truncate(limit as usize);
+        Ok(page)
+    }
+
+    /// Merges the groups one by one: rare, for a plugin that lists everything after it has changed something.
+    fn page_of_staged_groups(&mut self, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        let mut earliest: BTreeMap<String, u64> = BTreeMap::new();
+        for name in self.list_groups()? {
+            let mut read_to = 0;
+            loop {
+                let page = self.page_of_group(&name, read_to, MAX_PAGE)?;
+                let Some(last) = page.last() else { break };
+                read_to = last.position;
+                for member in page {
+                    let position = earliest.entry(member.conversation_id).or_insert(member.position);
+                    *position = member.position.min(*position);
+                }
+            }
+        }
+        let mut members: Vec<Member> = earliest
+            .into_iter()
+            .filter(|&(_, position)| position > after)
+            .map(|(conversation_id, position)| Member { conversation_id, position })
+            .collect();
+        members.sort_unstable_by_key(|member| member.position);
+        members.truncate(limit as usize);
+        Ok(members)
+    }
+
+    /// What was staged for a group; nothing when the call left it alone.
+    fn touched(&self, name: &str) -> Outcome<Option<TouchedGroup>> {
+        if self.changes.is_empty() {
+            return Ok(None);
+        }
+        match Overlay::new(&self.changes, self.base.unwrap_or_default()).resolve(name) {
+            Resolved::Missing => Err(TransactionError::NoSuchGroup),
+            Resolved::Untouched => Ok(None),
+            Resolved::Touched(group) => Ok(Some(TouchedGroup::from(group))),
+        }
+    }
+
+    fn read<T>(&mut self, read: impl FnOnce(&dyn Store, &UserId) -> StoreResult<Versioned<T>>) -> Result<T, Fault> {
+        let started = Instant::now();
+        let answer = read(&*self.store, &self.user);
+        self.store_time += started.elapsed();
+        let Versioned { version, value } = answer?;
+        if *self.base.get_or_insert(version) != version {
+            return Err(Fault::Conflict);
+        }
+        Ok(value)
+    }
+
+    fn stage_deletion(&mut self, group: &str, leaving: Vec<String>, reason: DeletionReason) -> Outcome<()> {
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let group_name = group.to_owned();
+        self.stage(Change::ConversationsDeleted { group_name, conversation_list: leaving, reason })
+    }
+
+    fn stage(&mut self, change: Change) -> Outcome<()> {
+        self.staged += change_size(&change) as u64;
+        if self.staged > u64::from(self.bounds.max_changes) {
+            let max = self.bounds.max_changes;
+            return Err(Fault::OutOfBounds(format!("staged more than {max} changes")).into());
+        }
+        self.changes.push(change);
+        Ok(())
+    }
+
+    fn check_ids(&self, ids: &[&str]) -> Result<(), Fault> {
+        if ids.len() > self.bounds.max_ids as usize {
+            let (count, max) = (ids.len(), self.bounds.max_ids);
+            return Err(Fault::OutOfBounds(format!("passed {count} conversation ids, at most {max} are allowed")));
+        }
+        ids.iter().try_for_each(|id| check_text("conversation id", id, MAX_CONVERSATION_ID_BYTES))
+    }
+}
+
+/// [`StagedGroup`] with texts of its own, so that the transaction can be read from meanwhile.
+struct TouchedGroup {
+    stored: Option<String>,
+    added: Vec<(String, u64)>,
+    removed: HashSet<String>,
+}
+
+impl From<StagedGroup<'_>> for TouchedGroup {
+    fn from(group: StagedGroup<'_>) -> Self {
+        Self {
+            stored: group.stored.map(str::to_owned),
+            added: group.added.into_iter().map(|(id, position)| (id.to_owned(), position)).collect(),
+            removed: group.removed.into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// The ids that are wanted, each once; and for each place whether it was picked.
+fn pick(ids: &[&str], wanted: impl Iterator<Item = bool>) -> (Vec<bool>, Vec<String>) {
+    let mut seen = HashSet::new();
+    let mut picked = Vec::new();
+    let places = ids.iter().zip(wanted).map(|(&id, wanted)| {
+        let first = wanted && seen.insert(id);
+        if first {
+            picked.push(id.to_owned());
+        }
+        first
+    });
+    (places.collect(), picked)
+}
+
+fn change_size(change: &Change) -> usize {
+    match change {
+        Change::ConversationsAdded { conversation_list, .. }
+        | Change::ConversationsDeleted { conversation_list, .. } => conversation_list.len(),
+        Change::GroupCreated { conversation_list, .. } => conversation_list.len() + 1,
+        Change::GroupDeleted { .. } | Change::GroupRenamed { .. } => 1,
+    }
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn check_name(name: &str) -> Result<(), Fault> {
+    check_text("group name", name, MAX_GROUP_NAME_BYTES)
+}
+
+fn check_text(what: &str, text: &str, max_bytes: usize) -> Result<(), Fault> {
+    let wrong = if text.is_empty() {
+        "an empty".to_owned()
+    } else if text.len() > max_bytes {
+        format!("a {} bytes long", text.len())
+    } else if text.contains(char::is_control) {
+        "control characters in a".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Fault::OutOfBounds(format!("passed {wrong} {what}")))
+}
