@@ -1,7 +1,8 @@
 //! The types of the WIT contract, as generated.
 
-#[expect(missing_docs, unsafe_code, reason = "generated code")]
+#[cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "generated code"))]
 #[allow(
+    missing_docs,
     unreachable_pub,
     rust_2018_idioms,
     clippy::all,

@@ -14,6 +14,8 @@ mod ports;
 mod rules;
 
 #[cfg(target_family = "wasm")]
+mod heap;
+#[cfg(target_family = "wasm")]
 mod plugin;
 
 pub use ports::{GroupStore, Settings};

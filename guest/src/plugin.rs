@@ -13,9 +13,6 @@ use crate::bindings::imported::group_store::{self, Addition, Member, StoreError}
 use crate::bindings::imported::settings::{self, WhenFull};
 use crate::{GroupStore, Rules, Settings};
 
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 /// The exports of the world.
 pub(crate) struct Plugin;
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::Object;
+
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
@@ -143,7 +145,7 @@ pub struct Rename {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationListQuery {
     /// Which conversations.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
     #[serde(default, deserialize_with = "number_or_digits")]
@@ -271,6 +273,10 @@ pub struct OperationError {
     pub code: i32,
     /// The reason.
     pub desc: String,
+}
+
+fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ConversationFilter, D::Error> {
+    Object::deserialize(deserializer).map(|Object(filter)| filter)
 }
 
 fn number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {

@@ -46,6 +46,9 @@ mod bindings;
 pub mod call;
 pub mod events;
 mod imports;
+#[cfg(feature = "measure")]
+#[doc(hidden)]
+pub mod measure;
 pub mod model;
 pub mod plugin;
 mod sandbox;

@@ -1,7 +1,11 @@
 //! Calls as JSON, with the SDK's names.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::Reply;
@@ -86,13 +90,36 @@ impl CallLine {
 
 fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
     let mut deserializer = serde_json::Deserializer::from_str(params);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Object(parsed) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
         BadRequest { code, desc: describe("params", &error) }
     })?;
     let end = deserializer.end();
     end.map_err(|error| BadRequest { code: code::MALFORMED_JSON, desc: without_position(&error) })?;
     Ok(parsed)
+}
+
+/// Something that is an object in JSON. (Serde would take a list of the fields' values as well.)
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
 }
 
 /// The path of the offending field and what is wrong with it.

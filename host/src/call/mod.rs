@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use admission::Admission;
 pub use error::{CallError, Failure, HostFault, code};
+pub(crate) use json::Object;
 pub use json::{BadRequest, CallLine};
 use lanes::Lanes;
 

@@ -266,9 +266,11 @@ fn titled(user: &UserId, request: &Request, answer: &str) -> String {
         | Request::DeleteConversationsFromGroup(params) => format!(" {:?}", params.group_name),
         Request::DeleteConversationGroup(params) => format!(" {:?}", params.group_name),
         Request::RenameConversationGroup(params) => format!(" {:?} to {:?}", params.old_name, params.new_name),
-        Request::GetConversationGroupList
-        | Request::GetConversationListByFilter(_)
-        | Request::SearchConversations(_) => String::new(),
+        Request::GetConversationListByFilter(query) => match &query.filter.conversation_group {
+            Some(group) => format!(" in {group:?}"),
+            None => String::new(),
+        },
+        Request::GetConversationGroupList | Request::SearchConversations(_) => String::new(),
     };
     format!("{user}: {}{subject}\n{answer}\n", request.method().name())
 }

@@ -11,4 +11,6 @@ mod ticker;
 pub use engine::PluginNeeds;
 pub(crate) use engine::{Compiled, Sandbox};
 pub use fault::{PluginFault, PluginFaultKind};
+#[cfg(feature = "measure")]
+pub(crate) use run::Warm;
 pub(crate) use run::{CallState, Ended};

@@ -109,6 +109,34 @@ impl Sandbox {
     }
 }
 
+/// An instance that is kept between calls, as none is in earnest: what a fresh one costs is measured against it.
+#[cfg(feature = "measure")]
+pub(crate) struct Warm {
+    store: Store<CallState>,
+    instance: Plugin,
+}
+
+#[cfg(feature = "measure")]
+impl Warm {
+    pub(crate) fn new(
+        sandbox: &Sandbox,
+        plugin: &Compiled,
+        transaction: Transaction,
+        limits: &Arc<Limits>,
+    ) -> wasmtime::Result<Self> {
+        let mut store = sandbox.arm(plugin, transaction, limits);
+        let instance = plugin.pre.instantiate(&mut store)?;
+        Ok(Self { store, instance })
+    }
+
+    pub(crate) fn call(&mut self, transaction: Transaction, request: &Request) -> wasmtime::Result<Answer> {
+        self.store.data_mut().transaction = transaction;
+        self.store.set_epoch_deadline(DEADLINE_TICKS);
+        let answer = call(&self.instance, &mut self.store, request)?;
+        answer.map_err(|refusal| wasmtime::Error::msg(refusal.desc))
+    }
+}
+
 /// Calls the export that the request is for.
 fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> wasmtime::Result<FromPlugin<Answer>> {
     let exports = plugin.im_conversation_groups_conversation_groups();

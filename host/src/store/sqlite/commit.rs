@@ -11,7 +11,7 @@ use crate::model::{Change, Positions, Version};
 use crate::store::{Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
-const MAX_BATCH: usize = 256;
+pub(super) const MAX_BATCH: usize = 256;
 
 /// What the thread is asked for.
 pub(super) enum Job {
@@ -33,18 +33,19 @@ pub(super) struct Committer {
     path: PathBuf,
     /// Nothing after a failure, until the file can be opened again.
     connection: Option<Connection>,
+    max_batch: usize,
 }
 
 impl Committer {
-    pub(super) fn new(path: PathBuf, connection: Connection) -> Self {
-        Self { path, connection: Some(connection) }
+    pub(super) fn new(path: PathBuf, connection: Connection, max_batch: usize) -> Self {
+        Self { path, connection: Some(connection), max_batch }
     }
 
     /// Works until nobody can send jobs any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
             // No waiting for more: those that come during this flush share the next.
-            let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(MAX_BATCH - 1)).collect();
+            let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(self.max_batch - 1)).collect();
             self.work(batch);
         }
     }

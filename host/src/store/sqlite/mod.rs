@@ -47,11 +47,16 @@ impl SqliteStore {
     /// When another host has it open, it lies on a network file system, is not a store, or is of a newer format; or the
     /// file cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> StoreResult<Self> {
-        let path = path.as_ref().to_owned();
+        Self::open_with_batches(path.as_ref(), commit::MAX_BATCH)
+    }
+
+    /// As [`SqliteStore::open`], with so many commits for each flush.
+    pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
+        let path = path.to_owned();
         let lock = LockFile::take(&path)?;
         let connection = file::open_writer(&path)?;
         let (jobs, queue) = sync_channel(QUEUE);
-        let committer = Committer::new(path.clone(), connection);
+        let committer = Committer::new(path.clone(), connection, max_batch);
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))

@@ -1,0 +1,25 @@
+# Everything is built with one profile, so that wasmtime is built once.
+.PHONY: demo test check bench setup
+
+# The target that plugins are compiled to. rustup takes it, and the toolchain, from rust-toolchain.toml.
+setup:
+	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
+
+# Runs a file of sample calls through the sandboxed plugin on SQLite and shows what came of it.
+demo: setup
+	@cargo build --release --locked
+	@sh examples/demo.sh target/release/convgroups
+
+test: setup
+	cargo test --release --locked --workspace
+
+# What continuous integration checks beside the tests.
+check: setup
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
+
+# Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
+bench: setup
+	cargo bench --locked --package convgroups-host --features measure --bench calls -- $(BENCH_ARGS)

@@ -1,0 +1,13 @@
+//! Passes a list to the host that may cross, but is longer than one import takes.
+
+#![cfg_attr(target_family = "wasm", no_std)]
+#![cfg(target_family = "wasm")]
+
+extern crate alloc;
+
+use test_guests::{answer, group_store};
+
+test_guests::plugin!(|group, ids| {
+    let removed = group_store::remove_conversations(group, &alloc::vec!["c2c_a"; 50_000]);
+    answer(ids, &alloc::format!("{removed:?}"))
+});

@@ -1,0 +1,20 @@
+//! What the examples of this crate have in common. Each example is a plugin that misbehaves in one way, when it is asked
+//! to delete conversations from a group; it creates and lists groups as it should, so that a test has something to lose.
+//!
+//! ```ignore
+//! test_guests::plugin!(|group, ids| answer(ids, "done"));
+//! ```
+//!
+//! On targets other than WebAssembly this crate and its examples are empty.
+
+#![cfg_attr(target_family = "wasm", no_std)]
+
+#[cfg(target_family = "wasm")]
+extern crate alloc;
+#[cfg(target_family = "wasm")]
+pub mod bindings;
+#[cfg(target_family = "wasm")]
+mod plugin;
+
+#[cfg(target_family = "wasm")]
+pub use plugin::*;

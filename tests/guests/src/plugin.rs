@@ -1,0 +1,134 @@
+//! A plugin of which only one function is left open.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::panic::PanicInfo;
+
+use crate::bindings::exports::im::conversation_groups::conversation_groups as exported;
+use crate::bindings::im::conversation_groups::diagnostics;
+
+pub use crate::bindings::im::conversation_groups::group_store;
+pub use exported::{ConversationOperationResult, OperationError};
+
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// What deleting conversations from a group answers.
+pub type Answer = Result<Vec<ConversationOperationResult>, OperationError>;
+
+/// What an example brings along.
+pub trait Misbehaves {
+    /// Called instead of deleting conversations, with the group's name and the ids.
+    const DELETE: fn(&str, &[&str]) -> Answer;
+}
+
+/// Exports a plugin that calls the given function instead of deleting conversations from a group.
+#[macro_export]
+macro_rules! plugin {
+    ($delete:expr) => {
+        struct Misbehaving;
+
+        impl $crate::Misbehaves for Misbehaving {
+            const DELETE: fn(&str, &[&str]) -> $crate::Answer = $delete;
+        }
+
+        type Plugin = $crate::Plugin<Misbehaving>;
+        $crate::bindings::export!(Plugin);
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::report(info)
+        }
+    };
+}
+
+/// For components that are no plugin of ours: a panic handler that imports nothing.
+#[macro_export]
+macro_rules! panic_in_silence {
+    () => {
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            core::arch::wasm32::unreachable()
+        }
+    };
+}
+
+/// Ends the call with the panic's message.
+pub fn report(info: &PanicInfo<'_>) -> ! {
+    diagnostics::panicked(&info.to_string());
+    core::arch::wasm32::unreachable()
+}
+
+/// A success for each id, all with the same remark.
+pub fn answer(ids: &[&str], info: &str) -> Answer {
+    let result = |id: &&str| ConversationOperationResult {
+        conversation_id: (*id).to_string(),
+        result_code: 0,
+        result_info: info.to_string(),
+    };
+    Ok(ids.iter().map(result).collect())
+}
+
+/// A refusal of the whole operation.
+pub fn refuse<T>(code: i32, desc: &str) -> Result<T, OperationError> {
+    Err(OperationError { code, desc: desc.to_string() })
+}
+
+/// Stages that the ids leave the group. Panics unless all were there: otherwise there would be nothing to lose, and a test
+/// would prove nothing.
+pub fn stage_removal(group: &str, ids: &[&str]) {
+    let removed = group_store::remove_conversations(group, ids);
+    assert!(removed.is_ok_and(|removed| !removed.contains(&false)), "the test has not put the ids into the group");
+}
+
+/// The exports of the world.
+pub struct Plugin<M>(PhantomData<M>);
+
+fn not_tested<T>() -> Result<T, OperationError> {
+    refuse(1, "not part of this test")
+}
+
+impl<M: Misbehaves> exported::Guest for Plugin<M> {
+    fn create_conversation_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+        match group_store::create_group(&group_name, &ids) {
+            Ok(_) => answer(&ids, ""),
+            Err(error) => refuse(1, &format!("could not create the group: {error}")),
+        }
+    }
+
+    fn get_conversation_group_list() -> Result<Vec<String>, OperationError> {
+        Ok(group_store::list_groups())
+    }
+
+    fn delete_conversation_group(_: String) -> Result<(), OperationError> {
+        not_tested()
+    }
+
+    fn rename_conversation_group(_: String, _: String) -> Result<(), OperationError> {
+        not_tested()
+    }
+
+    fn add_conversations_to_group(_: String, _: Vec<String>) -> Answer {
+        not_tested()
+    }
+
+    fn delete_conversations_from_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+        M::DELETE(&group_name, &ids)
+    }
+
+    fn get_conversation_list_by_filter(
+        _: exported::ConversationFilter,
+        _: u64,
+        _: u32,
+    ) -> Result<exported::ConversationPage, OperationError> {
+        not_tested()
+    }
+
+    fn search_conversations(_: Vec<String>) -> Result<Vec<exported::ConversationSearchResult>, OperationError> {
+        not_tested()
+    }
+}

@@ -1,0 +1,378 @@
+//! What every store must do. A backend runs the whole suite with one line: `store_contract!(TestStore::memory());`.
+
+use std::sync::Arc;
+
+use convgroups_host::Version;
+use convgroups_host::model::{Change, DeletionReason, GroupState, Origin};
+use convgroups_host::store::{Changes, Commit, CommitOutcome, Member, Store, Versioned};
+
+use crate::{ids, user};
+
+/// Defines the suite once: each test as a function, and the macro that makes them tests of a backend.
+macro_rules! contract {
+    ($dollar:tt $(fn $name:ident($store:ident) $body:block)*) => {
+        $(
+            #[expect(missing_docs, reason = "the name is the sentence")]
+            #[expect(clippy::missing_panics_doc, reason = "a test")]
+            pub fn $name($store: &Arc<dyn Store>) $body
+        )*
+
+        /// Makes the suite tests of the store that an expression makes.
+        #[macro_export]
+        macro_rules! store_contract {
+            ($dollar make:expr) => {
+                $(
+                    #[test]
+                    fn $name() {
+                        let made: $crate::TestStore = $dollar make;
+                        $crate::contract::$name(&made.store);
+                    }
+                )*
+            };
+        }
+    };
+}
+
+contract! { $
+    fn a_user_nobody_has_changed_anything_for_is_at_version_0_and_has_no_groups(store) {
+        let alice = user("alice");
+        assert_eq!(store.groups(&alice).expect("reads"), at(0, vec![]));
+        assert_eq!(store.contains(&alice, "Work", &["c2c_bob"]).expect("reads"), at(0, None));
+        assert_eq!(store.size(&alice, "Work").expect("reads"), at(0, None));
+        assert_eq!(store.page(&alice, Some("Work"), 0, 10).expect("reads"), at(0, None));
+        assert_eq!(store.page(&alice, None, 0, 10).expect("reads"), at(0, Some(vec![])));
+        assert_eq!(store.memberships(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![vec![]]));
+        assert_eq!(store.state(&alice).expect("reads"), at(0, vec![]));
+        assert_eq!(store.changes(&alice, Version(0)).expect("reads"), Changes::Since(vec![]));
+        assert!(store.users(None, 10).expect("reads").is_empty());
+    }
+
+    fn a_commit_raises_the_version_by_one_and_shows_in_every_read(store) {
+        let alice = user("alice");
+        assert_eq!(commit(store, "alice", 0, vec![created("Work", &["c2c_b", "c2c_a"])]), committed(1));
+        assert_eq!(commit(store, "alice", 1, vec![created("Home", &["c2c_a"])]), committed(2));
+        assert_eq!(store.groups(&alice).expect("reads"), at(2, vec!["Work".to_owned(), "Home".to_owned()]));
+        let held = store.contains(&alice, "Work", &["c2c_a", "c2c_x", "c2c_b", "c2c_a"]).expect("reads");
+        assert_eq!(held, at(2, Some(vec![true, false, true, true])));
+        assert_eq!(store.size(&alice, "Work").expect("reads"), at(2, Some(2)));
+        assert_eq!(store.size(&alice, "Home").expect("reads"), at(2, Some(1)));
+        let memberships = store.memberships(&alice, &["c2c_a", "c2c_x", "c2c_b"]).expect("reads").value;
+        assert_eq!(memberships, [vec!["Work", "Home"], vec![], vec!["Work"]]);
+        assert_eq!(store.state(&alice).expect("reads").value, [state("Work", &["c2c_b", "c2c_a"]), state("Home", &["c2c_a"])]);
+        assert_eq!(store.users(None, 10).expect("reads"), [alice]);
+    }
+
+    fn a_commit_on_another_version_than_the_users_is_a_conflict_and_changes_nothing(store) {
+        let alice = user("alice");
+        assert_eq!(commit(store, "alice", 1, vec![created("Early", &[])]), CommitOutcome::Conflict);
+        assert_eq!(store.state(&alice).expect("reads"), at(0, vec![]));
+        assert!(store.users(None, 10).expect("reads").is_empty());
+        assert_eq!(commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]), committed(1));
+        for base in [0, 2, u64::from(u32::MAX)] {
+            assert_eq!(commit(store, "alice", base, vec![deleted("Work", &["c2c_a"])]), CommitOutcome::Conflict);
+        }
+        assert_eq!(store.state(&alice).expect("reads"), at(1, vec![state("Work", &["c2c_a"])]));
+        let Changes::Since(log) = store.changes(&alice, Version(0)).expect("reads") else { panic!("the log is whole") };
+        assert_eq!(log.len(), 1);
+    }
+
+    fn users_do_not_see_each_other(store) {
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
+        commit(store, "bob", 0, vec![created("Work", &["c2c_b"])]);
+        commit(store, "alice", 1, vec![Change::GroupDeleted { group_name: "Work".to_owned() }]);
+        assert_eq!(store.state(&user("alice")).expect("reads"), at(2, vec![]));
+        assert_eq!(store.state(&user("bob")).expect("reads"), at(1, vec![state("Work", &["c2c_b"])]));
+        assert_eq!(store.memberships(&user("bob"), &["c2c_a"]).expect("reads").value, [Vec::<String>::new()]);
+    }
+
+    fn all_kinds_of_changes_are_applied_in_their_order(store) {
+        let changes = vec![
+            created("Work", &["c2c_a", "c2c_b", "c2c_c"]),
+            deleted("Work", &["c2c_a"]),
+            added("Work", &["c2c_a", "group_1"]),
+            Change::GroupRenamed { old_name: "Work".to_owned(), new_name: "Office".to_owned() },
+            created("Work", &["c2c_z"]),
+            Change::GroupDeleted { group_name: "Work".to_owned() },
+            created("Work", &[]),
+            added("Office", &["c2c_d"]),
+        ];
+        assert_eq!(commit(store, "alice", 0, changes), committed(1));
+        let expected = [state("Office", &["c2c_b", "c2c_c", "c2c_a", "group_1", "c2c_d"]), state("Work", &[])];
+        assert_eq!(store.state(&user("alice")).expect("reads").value, expected);
+    }
+
+    fn changes_that_do_not_fit_fail_and_leave_nothing_behind(store) {
+        let alice = user("alice");
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"]), created("Home", &[])]);
+        let before = store.state(&alice).expect("reads");
+        let misfits = [
+            created("Work", &[]),
+            added("Work", &["c2c_a"]),
+            added("Gone", &["c2c_a"]),
+            deleted("Work", &["c2c_x"]),
+            Change::GroupDeleted { group_name: "Gone".to_owned() },
+            Change::GroupRenamed { old_name: "Work".to_owned(), new_name: "Home".to_owned() },
+            Change::GroupRenamed { old_name: "Gone".to_owned(), new_name: "New".to_owned() },
+        ];
+        for misfit in misfits {
+            let changes = vec![added("Work", &["c2c_b"]), misfit.clone()];
+            let result = store.commit(to_commit("alice", 1, changes));
+            assert!(result.is_err(), "{misfit:?} went through: {result:?}");
+            assert_eq!(store.state(&alice).expect("reads"), before, "after {misfit:?}");
+        }
+        assert_eq!(commit(store, "alice", 1, vec![added("Work", &["c2c_b"])]), committed(2));
+    }
+
+    fn order_is_the_order_of_adding_and_what_comes_back_goes_to_the_end(store) {
+        commit(store, "alice", 0, vec![created("Work", &["c2c_c", "c2c_a", "c2c_b"])]);
+        commit(store, "alice", 1, vec![deleted("Work", &["c2c_c"])]);
+        commit(store, "alice", 2, vec![added("Work", &["c2c_0", "c2c_c"])]);
+        assert_eq!(store.state(&user("alice")).expect("reads").value, [state("Work", &["c2c_a", "c2c_b", "c2c_0", "c2c_c"])]);
+    }
+
+    fn pages_of_a_group_cover_it_once_in_order(store) {
+        let members = ids("c2c_", 2500);
+        let refs: Vec<&str> = members.iter().map(String::as_str).collect();
+        commit(store, "alice", 0, vec![created("Work", &refs)]);
+        for (limit, most) in [(1, 1), (7, 7), (1000, 1000), (u32::MAX, 1000)] {
+            let limited = if limit == 1 { 100 } else { members.len() };
+            let mut seen = Vec::new();
+            let mut after = 0;
+            while seen.len() < limited {
+                let page = page(store, Some("Work"), after, limit);
+                assert!(page.len() <= most, "{} members on a page of {limit}", page.len());
+                assert!(page.is_sorted_by_key(|member| member.position));
+                after = page.last().expect("pages go on to the end").position;
+                seen.extend(page.into_iter().map(|member| member.conversation_id));
+            }
+            assert_eq!(seen, members[..seen.len()]);
+        }
+        assert!(page(store, Some("Work"), u64::MAX, 10).is_empty());
+        assert!(page(store, Some("Work"), 0, 0).is_empty());
+    }
+
+    fn pages_of_all_groups_have_each_conversation_once_at_its_earliest_place(store) {
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a", "c2c_b"])]);
+        commit(store, "alice", 1, vec![created("Home", &["c2c_b", "c2c_c", "c2c_a"])]);
+        let listed: Vec<String> = page(store, None, 0, 10).into_iter().map(|member| member.conversation_id).collect();
+        assert_eq!(listed, ["c2c_a", "c2c_b", "c2c_c"]);
+        let first = page(store, None, 0, 1);
+        let rest: Vec<String> =
+            page(store, None, first[0].position, 10).into_iter().map(|member| member.conversation_id).collect();
+        assert_eq!(rest, ["c2c_b", "c2c_c"]);
+        // Out of its first group, it is where it was added later.
+        commit(store, "alice", 2, vec![deleted("Work", &["c2c_a"])]);
+        let listed: Vec<String> = page(store, None, 0, 10).into_iter().map(|member| member.conversation_id).collect();
+        assert_eq!(listed, ["c2c_b", "c2c_c", "c2c_a"]);
+    }
+
+    fn places_of_later_commits_come_after_those_of_earlier_ones(store) {
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
+        let mut last = 0;
+        for version in 1..20 {
+            let id = format!("c2c_{version}");
+            commit(store, "alice", version, vec![added("Work", &[&id])]);
+            let newest = page(store, Some("Work"), last, 1000).pop().expect("one was added");
+            assert!(newest.position > last);
+            last = newest.position;
+        }
+    }
+
+    fn the_log_tells_every_change_in_order_with_its_origin(store) {
+        let alice = user("alice");
+        let changes = [
+            created("Work", &["c2c_a", "group_1"]),
+            added("Work", &["c2c_b"]),
+            deleted("Work", &["c2c_a"]),
+            Change::ConversationsDeleted {
+                group_name: "Work".to_owned(),
+                conversation_list: vec!["group_1".to_owned()],
+                reason: DeletionReason::Evicted,
+            },
+            Change::GroupRenamed { old_name: "Work".to_owned(), new_name: "Büro 🏢".to_owned() },
+            Change::GroupDeleted { group_name: "Büro 🏢".to_owned() },
+        ];
+        for (version, change) in changes.iter().enumerate() {
+            commit(store, "alice", version as u64, vec![change.clone()]);
+        }
+        let Changes::Since(log) = store.changes(&alice, Version(0)).expect("reads") else { panic!("the log is whole") };
+        let events: Vec<Change> = log.iter().flat_map(|logged| logged.events.clone()).collect();
+        assert_eq!(events, changes);
+        for (index, logged) in log.iter().enumerate() {
+            assert_eq!(logged.version, Version(index as u64 + 1));
+            assert_eq!(logged.origin, origin(index as u64));
+        }
+        let Changes::Since(rest) = store.changes(&alice, Version(4)).expect("reads") else { panic!("the log is whole") };
+        assert_eq!(rest, log[4..]);
+        assert_eq!(store.changes(&alice, Version(6)).expect("reads"), Changes::Since(vec![]));
+    }
+
+    fn a_log_that_was_trimmed_answers_with_the_state_to_those_who_are_too_far_behind(store) {
+        let alice = user("alice");
+        commit(store, "alice", 0, vec![created("Work", &[])]);
+        for version in 1..10 {
+            let id = format!("c2c_{version}");
+            let commit = Commit { keep: 3, ..to_commit("alice", version, vec![added("Work", &[&id])]) };
+            store.commit(commit).expect("commits");
+        }
+        // Versions 8, 9 and 10 are kept.
+        for after in 0..7 {
+            let Changes::Full(full) = store.changes(&alice, Version(after)).expect("reads") else {
+                panic!("version {after} is trimmed")
+            };
+            assert_eq!(full, store.state(&alice).expect("reads"));
+            assert_eq!(full.version, Version(10));
+        }
+        for after in 7..=10 {
+            let Changes::Since(log) = store.changes(&alice, Version(after)).expect("reads") else {
+                panic!("version {after} is kept")
+            };
+            let versions: Vec<u64> = log.iter().map(|logged| logged.version.0).collect();
+            assert_eq!(versions, (after + 1..=10).collect::<Vec<_>>());
+        }
+    }
+
+    fn a_reader_from_the_future_gets_the_state(store) {
+        let alice = user("alice");
+        let Changes::Full(nothing) = store.changes(&alice, Version(5)).expect("reads") else { panic!("there is no 5") };
+        assert_eq!(nothing, at(0, vec![]));
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
+        let Changes::Full(full) = store.changes(&alice, Version(2)).expect("reads") else { panic!("there is no 2") };
+        assert_eq!(full, at(1, vec![state("Work", &["c2c_a"])]));
+    }
+
+    fn a_long_log_is_read_in_parts_without_gap_or_repeat(store) {
+        let alice = user("alice");
+        commit(store, "alice", 0, vec![created("Work", &[])]);
+        for version in 1..1100 {
+            let (change, id) = (version % 2, ["c2c_a"]);
+            let change = if change == 1 { added("Work", &id) } else { deleted("Work", &id) };
+            let commit = Commit { keep: 5000, ..to_commit("alice", version, vec![change]) };
+            store.commit(commit).expect("commits");
+        }
+        let mut after = Version(100);
+        let mut seen = Vec::new();
+        loop {
+            let Changes::Since(part) = store.changes(&alice, after).expect("reads") else { panic!("the log is kept") };
+            assert!(part.len() <= 1000);
+            let Some(last) = part.last() else { break };
+            after = last.version;
+            seen.extend(part.iter().map(|logged| logged.version.0));
+        }
+        assert_eq!(seen, (101..=1100).collect::<Vec<_>>());
+    }
+
+    fn users_are_listed_in_the_order_of_their_bytes_page_by_page(store) {
+        let mut names = vec!["b", "a", "B", "é", "a b", "z", "10", "9", "日本"];
+        for name in &names {
+            commit(store, name, 0, vec![created("Work", &[])]);
+        }
+        names.sort_unstable();
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.users(after.as_ref(), 2).expect("reads");
+            assert!(page.len() <= 2);
+            let Some(last) = page.last() else { break };
+            after = Some(last.clone());
+            seen.extend(page);
+        }
+        assert_eq!(seen.iter().map(|user| user.as_str()).collect::<Vec<_>>(), names);
+    }
+
+    fn texts_are_kept_as_they_are(store) {
+        let names = ["Work", "work", "WORK ", " ", "Ünïcode", "日本語", "🏳️‍🌈", "a'b\"c\\d;--", "%_*?", "null", "0"];
+        let ids = ["c2c_'; DROP TABLE users; --", "c2c_é", "c2c_e\u{301}", "group_🦀", "c2c_ ", "c2c_%", "c2c_NULL"];
+        let changes = names.map(|name| created(name, &ids)).to_vec();
+        commit(store, "o'hara; --", 0, changes);
+        assert_eq!(store.state(&user("o'hara; --")).expect("reads").value, names.map(|name| state(name, &ids)));
+        let held = store.contains(&user("o'hara; --"), "🏳️‍🌈", &ids).expect("reads").value;
+        assert_eq!(held, Some(vec![true; ids.len()]));
+    }
+
+    fn of_many_who_commit_on_the_same_version_exactly_one_succeeds(store) {
+        for version in 0..20 {
+            let outcomes: Vec<CommitOutcome> = std::thread::scope(|scope| {
+                let racers: Vec<_> = (0..8)
+                    .map(|racer| {
+                        scope.spawn(move || {
+                            let name = format!("by {racer} on {version}");
+                            store.commit(to_commit("alice", version, vec![created(&name, &["c2c_a"])])).expect("commits")
+                        })
+                    })
+                    .collect();
+                racers.into_iter().map(|racer| racer.join().expect("no panic")).collect()
+            });
+            let winners = outcomes.iter().filter(|outcome| **outcome == committed(version + 1)).count();
+            assert_eq!(winners, 1, "{outcomes:?}");
+        }
+        let end = store.state(&user("alice")).expect("reads");
+        assert_eq!((end.version, end.value.len()), (Version(20), 20));
+    }
+
+    fn a_read_never_sees_half_a_commit(store) {
+        commit(store, "alice", 0, vec![created("Left", &["c2c_a"]), created("Right", &[])]);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for version in 1..200 {
+                    let (from, to) = if version % 2 == 1 { ("Left", "Right") } else { ("Right", "Left") };
+                    commit(store, "alice", version, vec![deleted(from, &["c2c_a"]), added(to, &["c2c_a"])]);
+                }
+            });
+            while !writer.is_finished() {
+                let memberships = store.memberships(&user("alice"), &["c2c_a"]).expect("reads");
+                let expected = if memberships.version.0 % 2 == 1 { "Left" } else { "Right" };
+                assert_eq!(memberships.value, [vec![expected]], "at version {}", memberships.version);
+            }
+        });
+    }
+
+    fn it_says_that_it_is_well(store) {
+        store.health().expect("it is");
+    }
+}
+
+fn at<T>(version: u64, value: T) -> Versioned<T> {
+    Versioned { version: Version(version), value }
+}
+
+fn committed(version: u64) -> CommitOutcome {
+    CommitOutcome::Committed(Version(version))
+}
+
+fn origin(base: u64) -> Origin {
+    Origin { method: "test".to_owned(), request_id: format!("on {base}") }
+}
+
+fn to_commit(id: &str, base: u64, changes: Vec<Change>) -> Commit {
+    Commit { user: user(id), base: Version(base), changes, origin: origin(base), keep: 100 }
+}
+
+fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> CommitOutcome {
+    store.commit(to_commit(id, base, changes)).expect("commits")
+}
+
+fn page(store: &Arc<dyn Store>, group: Option<&str>, after: u64, limit: u32) -> Vec<Member> {
+    store.page(&user("alice"), group, after, limit).expect("reads").value.expect("the group is there")
+}
+
+fn owned(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|&id| id.to_owned()).collect()
+}
+
+fn state(name: &str, ids: &[&str]) -> GroupState {
+    GroupState { group_name: name.to_owned(), conversation_id_list: owned(ids) }
+}
+
+fn created(name: &str, ids: &[&str]) -> Change {
+    Change::GroupCreated { group_name: name.to_owned(), conversation_list: owned(ids) }
+}
+
+fn added(name: &str, ids: &[&str]) -> Change {
+    Change::ConversationsAdded { group_name: name.to_owned(), conversation_list: owned(ids) }
+}
+
+fn deleted(name: &str, ids: &[&str]) -> Change {
+    let (group_name, conversation_list) = (name.to_owned(), owned(ids));
+    Change::ConversationsDeleted { group_name, conversation_list, reason: DeletionReason::Requested }
+}

@@ -1,0 +1,67 @@
+//! The harness: plugins run through the real host, on every store.
+//!
+//! - [`contract!`](crate::store_contract) runs the store contract suite on a store;
+//! - [`conformance`] runs case files against a host;
+//! - [`guests`] has the plugins that misbehave, as components;
+//! - [`model`] is a host in a few lines of plain code, to compare with.
+
+pub mod conformance;
+pub mod contract;
+pub mod guests;
+pub mod model;
+
+use std::sync::Arc;
+
+use convgroups_host::store::Store;
+use convgroups_host::{MemoryStore, SqliteStore, UserId};
+use tempfile::TempDir;
+
+/// A store and what it lies in, which is gone when this is dropped.
+#[derive(Debug)]
+pub struct TestStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    _directory: Option<TempDir>,
+}
+
+impl TestStore {
+    /// An empty store in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self { store: Arc::new(MemoryStore::new()), _directory: None }
+    }
+
+    /// An empty SQLite store in a directory of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no room for it.
+    #[must_use]
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let store = SqliteStore::open(directory.path().join("test.db")).expect("a new store opens");
+        Self { store: Arc::new(store), _directory: Some(directory) }
+    }
+
+    /// One of each kind, with its name.
+    #[must_use]
+    pub fn all() -> [(&'static str, Self); 2] {
+        [("memory", Self::memory()), ("sqlite", Self::sqlite())]
+    }
+}
+
+/// A user's id that is known to be valid.
+///
+/// # Panics
+///
+/// When it is not.
+#[must_use]
+pub fn user(id: &str) -> UserId {
+    UserId::new(id).expect("a valid user id")
+}
+
+/// Ids `PREFIX0001`, `PREFIX0002` and so on.
+#[must_use]
+pub fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("{prefix}{number:04}")).collect()
+}

@@ -1,0 +1,169 @@
+//! A reference: the rules and the store as a few lines over plain lists, with none of the project's machinery.
+
+use convgroups_host::api::{Answer, ConversationOperationResult, Request};
+use convgroups_host::model::GroupState;
+use convgroups_host::settings::{Limits, WhenFull};
+
+/// One user's groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    groups: Vec<(String, Vec<String>)>,
+}
+
+impl Model {
+    /// Runs an operation that changes something: its answer, or the code of its refusal, after which all is as before.
+    ///
+    /// # Errors
+    ///
+    /// The code.
+    pub fn run(&mut self, request: &Request, limits: &Limits) -> Result<Answer, i32> {
+        let mut after = self.clone();
+        let answer = after.change(request, limits)?;
+        *self = after;
+        Ok(answer)
+    }
+
+    /// All groups, in order.
+    #[must_use]
+    pub fn state(&self) -> Vec<GroupState> {
+        let state = |(group_name, members): &(String, Vec<String>)| GroupState {
+            group_name: group_name.clone(),
+            conversation_id_list: members.clone(),
+        };
+        self.groups.iter().map(state).collect()
+    }
+
+    fn change(&mut self, request: &Request, limits: &Limits) -> Result<Answer, i32> {
+        match request {
+            Request::CreateConversationGroup(params) => {
+                new_name(&params.group_name, limits)?;
+                batch(&params.conversation_id_list, limits)?;
+                if self.position(&params.group_name).is_some() {
+                    return Err(50002);
+                }
+                self.groups.push((params.group_name.clone(), Vec::new()));
+                if self.groups.len() > limits.max_groups as usize {
+                    return Err(51010);
+                }
+                self.add(&params.group_name, &params.conversation_id_list, limits)
+            }
+            Request::DeleteConversationGroup(params) => {
+                let position = self.existing(&params.group_name, limits)?;
+                self.groups.remove(position);
+                Ok(Answer::Done)
+            }
+            Request::RenameConversationGroup(params) => {
+                name(&params.old_name)?;
+                new_name(&params.new_name, limits)?;
+                let position = self.existing(&params.old_name, limits)?;
+                if self.position(&params.new_name).is_some() {
+                    return Err(50002);
+                }
+                self.groups[position].0.clone_from(&params.new_name);
+                Ok(Answer::Done)
+            }
+            Request::AddConversationsToGroup(params) => {
+                name(&params.group_name)?;
+                batch(&params.conversation_id_list, limits)?;
+                self.existing(&params.group_name, limits)?;
+                self.add(&params.group_name, &params.conversation_id_list, limits)
+            }
+            Request::DeleteConversationsFromGroup(params) => {
+                name(&params.group_name)?;
+                batch(&params.conversation_id_list, limits)?;
+                let position = self.existing(&params.group_name, limits)?;
+                let members = &mut self.groups[position].1;
+                Ok(each(&params.conversation_id_list, limits, "not in the group", |id| {
+                    let before = members.len();
+                    members.retain(|member| member != id);
+                    members.len() < before
+                }))
+            }
+            Request::GetConversationGroupList
+            | Request::GetConversationListByFilter(_)
+            | Request::SearchConversations(_) => unimplemented_here(),
+        }
+    }
+
+    fn add(&mut self, group: &str, ids: &[String], limits: &Limits) -> Result<Answer, i32> {
+        let position = self.existing(group, limits)?;
+        let members = &mut self.groups[position].1;
+        let before = members.len();
+        let answer = each(ids, limits, "already in the group", |id| {
+            let new = !members.contains(id);
+            if new {
+                members.push(id.clone());
+            }
+            new
+        });
+        let surplus = members.len().saturating_sub(limits.max_conversations_per_group as usize);
+        if surplus > 0 && members.len() > before {
+            match limits.when_full {
+                WhenFull::Refuse => return Err(51008),
+                WhenFull::EvictOldest => drop(members.drain(..surplus)),
+            }
+        }
+        Ok(answer)
+    }
+
+    fn position(&self, group: &str) -> Option<usize> {
+        self.groups.iter().position(|(name, _)| name == group)
+    }
+
+    fn existing(&self, group: &str, limits: &Limits) -> Result<usize, i32> {
+        name(group)?;
+        self.position(group).ok_or(if group.len() > limits.max_group_name_bytes as usize { 51011 } else { 51009 })
+    }
+}
+
+fn unimplemented_here() -> Result<Answer, i32> {
+    Err(-1)
+}
+
+fn name(name: &str) -> Result<(), i32> {
+    if name.is_empty() || name.contains(char::is_control) { Err(50002) } else { Ok(()) }
+}
+
+fn new_name(new: &str, limits: &Limits) -> Result<(), i32> {
+    name(new)?;
+    if new.len() > limits.max_group_name_bytes as usize { Err(51011) } else { Ok(()) }
+}
+
+fn batch(ids: &[String], limits: &Limits) -> Result<(), i32> {
+    if (1..=limits.max_conversations_per_call as usize).contains(&ids.len()) { Ok(()) } else { Err(51006) }
+}
+
+fn well_formed(id: &str, limits: &Limits) -> bool {
+    let rest = id.strip_prefix("c2c_").or_else(|| id.strip_prefix("group_"));
+    rest.is_some_and(|rest| !rest.is_empty())
+        && id.len() <= limits.max_conversation_id_bytes as usize
+        && !id.contains(char::is_control)
+}
+
+/// Results for each id; of malformed ones the reason is left out.
+fn each(ids: &[String], limits: &Limits, unchanged: &str, mut change: impl FnMut(&String) -> bool) -> Answer {
+    let result = |(place, id): (usize, &String)| {
+        let (result_code, result_info) = if !well_formed(id, limits) {
+            (50002, "malformed")
+        } else if ids[..place].contains(id) {
+            (0, "repeated in the request")
+        } else if change(id) {
+            (0, "")
+        } else {
+            (0, unchanged)
+        };
+        ConversationOperationResult { conversation_id: id.clone(), result_code, result_info: result_info.to_owned() }
+    };
+    Answer::Results(ids.iter().enumerate().map(result).collect())
+}
+
+/// An answer without the wording of reasons, as [`Model`] gives it.
+#[must_use]
+pub fn without_reasons(answer: Answer) -> Answer {
+    let Answer::Results(results) = answer else { return answer };
+    let plain = |result: ConversationOperationResult| match result.result_code {
+        0 => result,
+        _ => ConversationOperationResult { result_info: "malformed".to_owned(), ..result },
+    };
+    Answer::Results(results.into_iter().map(plain).collect())
+}

@@ -1,0 +1,256 @@
+//! Many callers: the outcome is as if they had come one after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use convgroups_host::api::{Answer, GroupAndConversations, GroupName, Rename, Request};
+use convgroups_host::model::{Change, DeletionReason, GroupState, UserId, Version};
+use convgroups_host::settings::{CallSettings, Limits, WhenFull};
+use convgroups_host::store::{Changes, Commit, CommitOutcome, Member, Store, StoreResult, Versioned};
+use convgroups_host::{Failure, Host, HostFault, Settings};
+use convgroups_tests::model::{Model, without_reasons};
+use convgroups_tests::{TestStore, user};
+
+const TASKS: u64 = 64;
+const CALLS_EACH: usize = 12;
+
+/// A change that committed: its version, what was asked, and what was answered.
+type Committed = (Version, Request, Answer);
+
+#[test]
+fn what_64_callers_do_to_one_user_equals_some_serial_order() {
+    for (kind, store) in TestStore::all() {
+        run_and_compare(kind, &store, 1, &limits(WhenFull::Refuse));
+        // The second half of the work meets what the first left.
+    }
+}
+
+#[test]
+fn callers_of_three_hosts_on_one_store_equal_some_serial_order_as_well() {
+    for when_full in [WhenFull::Refuse, WhenFull::EvictOldest] {
+        for (kind, store) in TestStore::all() {
+            let reruns = run_and_compare(kind, &store, 3, &limits(when_full));
+            assert!(reruns > 0, "{kind}: three hosts never met, so that nothing was tested");
+        }
+    }
+}
+
+fn limits(when_full: WhenFull) -> Limits {
+    Limits { max_groups: 4, max_conversations_per_group: 12, when_full, ..Limits::default() }
+}
+
+/// Runs the callers, replays what committed on the model in the order of the versions; answers how many reruns there were.
+fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits) -> u32 {
+    let hosts: Vec<Host> = (0..hosts)
+        .map(|_| {
+            let calls = CallSettings { max_attempts: 1000, timeout_ms: 60_000, ..CallSettings::default() };
+            let settings = Settings { limits: limits.clone(), calls, ..Settings::default() };
+            Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds")
+        })
+        .collect();
+    let alice = user("alice");
+    let reruns = AtomicU32::new(0);
+    let mut committed: Vec<Committed> = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..TASKS)
+            .map(|task| {
+                let host = &hosts[usize::try_from(task).expect("small") % hosts.len()];
+                let (alice, reruns) = (&alice, &reruns);
+                scope.spawn(move || work(host, alice, task, reruns))
+            })
+            .collect();
+        tasks.into_iter().flat_map(|task| task.join().expect("no panic")).collect()
+    });
+    committed.sort_by_key(|(version, ..)| *version);
+
+    let mut model = Model::default();
+    for (place, (version, request, answer)) in committed.into_iter().enumerate() {
+        assert_eq!(version.0, place as u64 + 1, "{kind}: versions without gap or repeat");
+        let expected = model.run(&request, limits);
+        assert_eq!(Ok(without_reasons(answer)), expected, "{kind}: {request:?} as change {version}");
+    }
+    let end = store.store.state(&alice).expect("reads");
+    assert_eq!(end.value, model.state(), "{kind}");
+    assert!(end.version.0 > 50, "{kind}: too little happened to mean anything");
+    assert_log_tells_the_same(&*store.store, &alice, &end);
+    reruns.load(Ordering::Relaxed)
+}
+
+/// What the log kept, applied to nothing or to what came before, ends in the same state.
+fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<Vec<GroupState>>) {
+    let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20)).expect("reads") else {
+        panic!("20 changes are kept")
+    };
+    let versions: Vec<u64> = log.iter().map(|change| change.version.0).collect();
+    assert_eq!(versions, (end.version.0 - 19..=end.version.0).collect::<Vec<_>>());
+    assert!(log.iter().all(|change| !change.events.is_empty()));
+}
+
+fn work(host: &Host, user: &UserId, task: u64, reruns: &AtomicU32) -> Vec<Committed> {
+    let mut random = fastrand::Rng::with_seed(task);
+    let mut committed = Vec::new();
+    for _ in 0..CALLS_EACH {
+        let request = some_request(&mut random);
+        match host.call(user, &request) {
+            Ok(reply) => {
+                reruns.fetch_add(reply.attempts - 1, Ordering::Relaxed);
+                committed.extend(reply.version.map(|version| (version, request, reply.answer)));
+            }
+            Err(error) => assert!(matches!(error.failure, Failure::Refused(_)), "{request:?}: {error}"),
+        }
+    }
+    committed
+}
+
+/// Something that may change something: few names and ids, so that callers meet.
+fn some_request(random: &mut fastrand::Rng) -> Request {
+    let name = |random: &mut fastrand::Rng| ["Work", "Home", "Büro", "x", "y"][random.usize(..5)].to_owned();
+    let both = |random: &mut fastrand::Rng| GroupAndConversations {
+        group_name: name(random),
+        conversation_id_list: (0..random.usize(1..6))
+            .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
+            .collect(),
+    };
+    match random.u8(..10) {
+        0..2 => Request::CreateConversationGroup(both(random)),
+        2..6 => Request::AddConversationsToGroup(both(random)),
+        6..8 => Request::DeleteConversationsFromGroup(both(random)),
+        8 => Request::RenameConversationGroup(Rename { old_name: name(random), new_name: name(random) }),
+        _ => Request::DeleteConversationGroup(GroupName { group_name: name(random) }),
+    }
+}
+
+#[test]
+fn one_by_one_the_plugin_answers_as_the_model_does() {
+    for when_full in [WhenFull::Refuse, WhenFull::EvictOldest] {
+        for (kind, store) in TestStore::all() {
+            let limits = limits(when_full);
+            let settings = Settings { limits: limits.clone(), ..Settings::default() };
+            let host = Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds");
+            let mut random = fastrand::Rng::with_seed(3);
+            let mut model = Model::default();
+            for step in 0..2000 {
+                let request = some_request(&mut random);
+                let came = host.call(&user("alice"), &request).map(|reply| without_reasons(reply.answer));
+                let came = came.map_err(|error| error.code());
+                assert_eq!(came, model.run(&request, &limits), "{kind}, step {step}: {request:?}");
+                if step % 50 == 0 {
+                    assert_eq!(store.store.state(&user("alice")).expect("reads").value, model.state());
+                }
+            }
+        }
+    }
+}
+
+/// A store where somebody else changes the user's groups just before the first so many commits.
+#[derive(Debug)]
+struct Contended {
+    store: Arc<dyn Store>,
+    interruptions: AtomicU32,
+}
+
+impl Store for Contended {
+    fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
+        let left = self.interruptions.load(Ordering::Relaxed);
+        if left > 0 {
+            self.interruptions.store(left - 1, Ordering::Relaxed);
+            let name = format!("by somebody else {left}");
+            let theirs = Change::GroupCreated { group_name: name, conversation_list: vec!["c2c_eve".to_owned()] };
+            let removal = Change::ConversationsDeleted {
+                group_name: "Work".to_owned(),
+                conversation_list: vec!["c2c_bob".to_owned()],
+                reason: DeletionReason::Requested,
+            };
+            let has_bob = self.store.contains(&commit.user, "Work", &["c2c_bob"])?.value == Some(vec![true]);
+            let changes = if has_bob { vec![theirs, removal] } else { vec![theirs] };
+            let base = self.store.groups(&commit.user)?.version;
+            assert!(matches!(
+                self.store.commit(Commit { base, changes, ..commit.clone() })?,
+                CommitOutcome::Committed(_)
+            ));
+        }
+        self.store.commit(commit)
+    }
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>> {
+        self.store.groups(user)
+    }
+    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        self.store.contains(user, group, ids)
+    }
+    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
+        self.store.size(user, group)
+    }
+    fn page(
+        &self,
+        user: &UserId,
+        group: Option<&str>,
+        after: u64,
+        limit: u32,
+    ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
+        self.store.page(user, group, after, limit)
+    }
+    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
+        self.store.memberships(user, ids)
+    }
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>> {
+        self.store.state(user)
+    }
+    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
+        self.store.changes(user, after)
+    }
+    fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
+        self.store.users(after, limit)
+    }
+    fn health(&self) -> StoreResult<()> {
+        self.store.health()
+    }
+}
+
+fn contended(store: &TestStore, interruptions: u32) -> Host {
+    let alice = user("alice");
+    let quiet = Host::builder().shared_store(store.store.clone()).build().expect("it builds");
+    quiet.create_conversation_group(&alice, "Work", ["c2c_bob", "group_42"]).expect("creates");
+    let contended = Contended { store: store.store.clone(), interruptions: AtomicU32::new(interruptions) };
+    let settings =
+        Settings { calls: CallSettings { max_attempts: 4, ..CallSettings::default() }, ..Settings::default() };
+    Host::builder().settings(settings).store(contended).build().expect("it builds")
+}
+
+fn deletion() -> Request {
+    Request::DeleteConversationsFromGroup(GroupAndConversations {
+        group_name: "Work".to_owned(),
+        conversation_id_list: vec!["c2c_bob".to_owned(), "group_42".to_owned()],
+    })
+}
+
+#[test]
+fn after_a_conflict_the_call_runs_again_on_what_is_there_now() {
+    for (kind, store) in TestStore::all() {
+        let host = contended(&store, 1);
+        let reply = host.call(&user("alice"), &deletion()).expect("the second run goes through");
+        assert_eq!(reply.attempts, 2, "{kind}");
+        let Answer::Results(results) = reply.answer else { panic!("one result for each id") };
+        // Somebody else took Bob out in between: the answer is about the last run.
+        assert_eq!(results[0].result_info, "not in the group", "{kind}");
+        assert_eq!(results[1].result_info, "", "{kind}");
+        let Changes::Since(log) = store.store.changes(&user("alice"), Version(2)).expect("reads") else { panic!() };
+        assert_eq!(log.len(), 1, "{kind}: the run that met a conflict left nothing");
+        let only = Change::ConversationsDeleted {
+            group_name: "Work".to_owned(),
+            conversation_list: vec!["group_42".to_owned()],
+            reason: DeletionReason::Requested,
+        };
+        assert_eq!(log[0].events, [only], "{kind}");
+    }
+}
+
+#[test]
+fn a_call_that_meets_conflicts_without_end_gives_up_and_changes_nothing() {
+    for (kind, store) in TestStore::all() {
+        let host = contended(&store, 4);
+        let error = host.call(&user("alice"), &deletion()).expect_err("it gives up");
+        assert_eq!(error.failure, Failure::Host(HostFault::Busy { attempts: 4 }), "{kind}");
+        assert_eq!(error.code(), 60018);
+        let held = store.store.contains(&user("alice"), "Work", &["group_42"]).expect("reads").value;
+        assert_eq!(held, Some(vec![true]), "{kind}");
+    }
+}

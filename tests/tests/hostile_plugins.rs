@@ -1,0 +1,289 @@
+//! Plugins that misbehave: each call ends in a clear error with the right blame, nothing is changed, and the host goes on.
+//!
+//! Failures are told apart by kind and wording; a plugin that fails to load is in a test of its own.
+
+use convgroups_host::api::{Answer, ConversationOperationResult};
+use convgroups_host::settings::{SandboxSettings, Wasi};
+use convgroups_host::{Failure, Host, PluginFaultKind, PluginSource, Settings};
+use convgroups_tests::guests::{ALL, guest};
+use convgroups_tests::{TestStore, user};
+
+/// What a call must end in: a fault of this kind whose detail contains this.
+type Fault = (&'static str, PluginFaultKind, &'static str);
+
+const FAULTS: &[Fault] = &[
+    ("traps", PluginFaultKind::Trap, "unreachable"),
+    ("panics", PluginFaultKind::Panic, "a message to find in the log"),
+    ("loops", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("loops_in_memory_fill", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("allocates", PluginFaultKind::Memory, "at most 16777216 are allowed"),
+    ("recurses", PluginFaultKind::Stack, "call stack exhausted"),
+    ("answers_too_few", PluginFaultKind::Answer, "not those of the request"),
+    ("answers_foreign_ids", PluginFaultKind::Answer, "not those of the request"),
+    ("answers_out_of_order", PluginFaultKind::Answer, "not those of the request"),
+    ("answers_hugely", PluginFaultKind::Trap, "too much data is being copied"),
+    ("answers_one_string_many_times", PluginFaultKind::Trap, "too much data is being copied"),
+    ("refuses_with_code_zero", PluginFaultKind::Answer, "code 0"),
+    ("passes_a_million_ids", PluginFaultKind::Trap, "too much data is being copied"),
+    ("passes_too_many_ids", PluginFaultKind::Argument, "passed 50000 conversation ids, at most 10000"),
+    ("passes_control_characters", PluginFaultKind::Argument, "control characters"),
+    ("passes_an_empty_name", PluginFaultKind::Argument, "an empty group name"),
+    ("passes_an_endless_name", PluginFaultKind::Argument, "1048576 bytes long group name"),
+    ("evicts_u32_max", PluginFaultKind::Argument, "evict 4294967295"),
+    ("stages_then_traps", PluginFaultKind::Trap, "unreachable"),
+    ("stages_then_panics", PluginFaultKind::Panic, "after the change"),
+    ("stages_then_loops", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("stages_too_many_changes", PluginFaultKind::Argument, "more than 10000 changes"),
+];
+
+/// Plugins that are odd and within their rights: what each answers for an id.
+const ANSWERS: &[(&str, &str)] = &[
+    ("remembers", "1"),
+    ("searches_memory", "clean"),
+    ("pages_from_the_end_of_time", "[Ok([]), Ok([])]"),
+    ("names_other_users", "no such group"),
+];
+
+/// Tested below, each on its own.
+const OTHERS: &[&str] = &[
+    "exports_nothing_of_ours",
+    "imports_something_foreign",
+    "needs_wasi",
+    "speaks_another_version",
+    "stages_many_small_changes",
+    "stages_then_refuses",
+];
+
+fn host(plugin: PluginSource, store: &TestStore) -> Host {
+    let settings = Settings {
+        cache: false,
+        sandbox: SandboxSettings { deadline_ms: 100, ..SandboxSettings::default() },
+        ..Settings::default()
+    };
+    Host::builder().settings(settings).shared_store(store.store.clone()).plugin(plugin).build().expect("it loads")
+}
+
+fn delete(host: &Host) -> Result<Vec<ConversationOperationResult>, Failure> {
+    let deleted = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob", "group_42"]);
+    deleted.map_err(|error| error.failure)
+}
+
+/// Alice with a group, in a store that is about to see something.
+fn prepared(host: &Host, store: &TestStore) -> impl Fn(&str) {
+    host.create_conversation_group(&user("alice"), "Work", ["c2c_bob", "group_42"]).expect("creates a group");
+    let store = store.store.clone();
+    let before = store.state(&user("alice")).expect("reads");
+    assert_eq!(before.value.len(), 1);
+    move |name| assert_eq!(store.state(&user("alice")).expect("reads"), before, "after {name}")
+}
+
+#[test]
+fn every_plugin_of_the_collection_is_in_a_test() {
+    let mut tested: Vec<&str> = FAULTS.iter().map(|(name, ..)| *name).collect();
+    tested.extend(ANSWERS.iter().map(|(name, _)| *name));
+    tested.extend(OTHERS);
+    tested.sort_unstable();
+    let mut all: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+    all.sort_unstable();
+    assert_eq!(all, tested);
+}
+
+#[test]
+fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
+    for &(name, kind, detail) in FAULTS {
+        for (store_kind, store) in TestStore::all() {
+            let host = host(guest(name), &store);
+            let assert_unchanged = prepared(&host, &store);
+            for _ in 0..2 {
+                match delete(&host) {
+                    Err(Failure::Plugin(fault)) => {
+                        assert_eq!(fault.kind, kind, "{name} on {store_kind}: {fault}");
+                        assert!(fault.detail.contains(detail), "{name} on {store_kind}: {fault}");
+                    }
+                    other => panic!("{name} on {store_kind}: {other:?}"),
+                }
+                assert_unchanged(name);
+                let groups = host.get_conversation_group_list(&user("alice")).expect("the next call is fine");
+                assert_eq!(groups, ["Work"], "{name} on {store_kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operator_learns_where_a_plugin_failed_and_the_caller_does_not() {
+    let store = TestStore::memory();
+    let host = host(guest("stages_then_panics"), &store);
+    prepared(&host, &store);
+    let error = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob", "group_42"]);
+    let error = error.expect_err("it panics");
+    let Failure::Plugin(fault) = &error.failure else { panic!("{error}") };
+    let backtrace = fault.backtrace.as_deref().expect("a trap has a backtrace");
+    assert!(backtrace.contains("panic"), "{backtrace}");
+    assert_eq!(error.code(), 50004);
+    assert!(error.desc().contains(&error.request_id));
+    assert!(!error.desc().contains("after the change"), "{}", error.desc());
+}
+
+#[test]
+fn a_plugin_that_is_odd_but_within_its_rights_is_answered() {
+    for &(name, info) in ANSWERS {
+        for (store_kind, store) in TestStore::all() {
+            let host = host(guest(name), &store);
+            let assert_unchanged = prepared(&host, &store);
+            // Again and again, for what one call could leave to the next.
+            for _ in 0..3 {
+                let results = delete(&host).unwrap_or_else(|failure| panic!("{name} on {store_kind}: {failure}"));
+                assert!(results.iter().all(|result| result.result_info == info), "{name} on {store_kind}: {results:?}");
+            }
+            assert_unchanged(name);
+        }
+    }
+}
+
+#[test]
+fn what_was_staged_before_a_refusal_is_dropped() {
+    for (_, store) in TestStore::all() {
+        let host = host(guest("stages_then_refuses"), &store);
+        let assert_unchanged = prepared(&host, &store);
+        let Err(Failure::Refused(refusal)) = delete(&host) else { panic!("it refuses") };
+        assert_eq!((refusal.code, refusal.desc.as_str()), (7, "on second thoughts"));
+        assert_unchanged("a refusal");
+    }
+}
+
+#[test]
+fn a_plugin_that_stages_one_group_after_the_other_is_stopped_by_one_limit_or_another() {
+    let store = TestStore::memory();
+    let host = host(guest("stages_many_small_changes"), &store);
+    let assert_unchanged = prepared(&host, &store);
+    let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("it is stopped") };
+    assert!(matches!(fault.kind, PluginFaultKind::Deadline | PluginFaultKind::Argument), "{fault}");
+    assert_unchanged("many changes");
+}
+
+#[test]
+fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
+    let store = TestStore::memory();
+    let settings = Settings {
+        cache: false,
+        calls: convgroups_host::settings::CallSettings { max_concurrent: 4, ..Default::default() },
+        ..Settings::default()
+    };
+    let builder = Host::builder().settings(settings).shared_store(store.store.clone());
+    let host = builder.plugin(guest("traps")).build().expect("it loads");
+    prepared(&host, &store);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    assert!(matches!(delete(&host), Err(Failure::Plugin(_))));
+                }
+            });
+        }
+    });
+    assert_eq!(host.get_conversation_group_list(&user("alice")).expect("there is room"), ["Work"]);
+}
+
+#[test]
+fn a_plugin_with_foreign_imports_is_not_loaded_and_each_is_named() {
+    let error = Host::builder().plugin(guest("imports_something_foreign")).build().expect_err("it imports files");
+    let text = error.to_string();
+    assert!(text.contains("evil:thing/files@1.0.0"), "{text}");
+    assert!(!text.contains("im:conversation-groups/group-store@"), "{text}");
+
+    let error = Host::builder().plugin(guest("needs_wasi")).build().expect_err("WASI is refused by default");
+    let text = error.to_string();
+    for name in
+        ["wasi:filesystem/types@0.2", "wasi:cli/environment@0.2", "wasi:clocks/monotonic-clock@0.2", "\"inert\""]
+    {
+        assert!(text.contains(name), "{name} is missing in: {text}");
+    }
+
+    let inert = Settings { wasi: Wasi::Inert, ..Settings::default() };
+    let plugin = guest("imports_something_foreign");
+    let error = Host::builder().settings(inert).plugin(plugin).build().expect_err("inert WASI admits WASI only");
+    assert!(error.to_string().contains("evil:thing/files@1.0.0"));
+}
+
+#[test]
+fn a_plugin_for_another_version_is_not_loaded_and_the_difference_is_shown() {
+    let error = Host::builder().plugin(guest("speaks_another_version")).build().expect_err("it speaks 0.2.0");
+    let text = error.to_string();
+    for part in [
+        "im:conversation-groups@0.2.0",
+        "im:conversation-groups@0.1.0",
+        "- delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>, force: bool)",
+        "+ delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>) ->",
+        "- search-conversations: (not there)",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn what_is_not_a_plugin_is_not_loaded_and_the_reason_is_told() {
+    let load = |plugin| Host::builder().plugin(plugin).build().expect_err("not a plugin").to_string();
+    let error = load(guest("exports_nothing_of_ours"));
+    assert!(error.contains("does not export im:conversation-groups@0.1.0's interface"), "{error}");
+    assert!(error.contains("other:thing/numbers@1.0.0"), "{error}");
+    for (bytes, reason) in [
+        (b"".as_slice(), "does not begin like one"),
+        (b"(component)", "does not begin like one"),
+        (b"\0asm\x01\0\0\0", "core module"),
+        (b"\x7fELF\x02\x01\x01\0\0\0", "compiled code"),
+        (b"\0asm\x0d\0\x01\0rubbish", "not a WebAssembly component"),
+    ] {
+        let error = load(PluginSource::Bytes(bytes.to_vec()));
+        assert!(error.contains(reason), "{error}");
+    }
+    let error = load(PluginSource::File("no/such/file.wasm".into()));
+    assert!(error.contains("no/such/file.wasm"), "{error}");
+    let settings = Settings {
+        sandbox: SandboxSettings { max_plugin_bytes: 10, ..SandboxSettings::default() },
+        ..Settings::default()
+    };
+    let error = Host::builder().settings(settings).plugin(guest("traps")).build().expect_err("it is larger");
+    assert!(error.to_string().contains("at most 10 are allowed"), "{error}");
+}
+
+#[test]
+fn a_component_that_was_tampered_with_is_refused_or_runs_inside_its_limits() {
+    let (_, original) = ALL.iter().find(|(name, _)| *name == "remembers").expect("it is there");
+    let mut random = fastrand::Rng::with_seed(7);
+    let store = TestStore::memory();
+    for _ in 0..60 {
+        let mut bytes = original.to_vec();
+        for _ in 0..random.usize(1..4) {
+            let place = random.usize(8..bytes.len());
+            bytes[place] ^= 1 << random.u8(0..8);
+        }
+        let builder = Host::builder().settings(Settings { cache: false, ..Settings::default() });
+        // That it neither panics nor hangs is the point; what a changed program answers is its own business.
+        if let Ok(host) = builder.shared_store(store.store.clone()).plugin(PluginSource::Bytes(bytes)).build() {
+            let _ = delete(&host);
+        }
+    }
+}
+
+#[test]
+fn inert_wasi_leads_nowhere() {
+    let started = std::time::Instant::now();
+    let store = TestStore::memory();
+    let settings = Settings { wasi: Wasi::Inert, cache: false, ..Settings::default() };
+    let builder = Host::builder().settings(settings).shared_store(store.store.clone());
+    let host = builder.plugin(guest("needs_wasi")).build().expect("it loads");
+    let assert_unchanged = prepared(&host, &store);
+    let request =
+        convgroups_host::api::Request::DeleteConversationsFromGroup(convgroups_host::api::GroupAndConversations {
+            group_name: "Work".to_owned(),
+            conversation_id_list: vec!["c2c_bob".to_owned()],
+        });
+    let reply = host.call(&user("alice"), &request).expect("it answers");
+    let Answer::Results(results) = reply.answer else { panic!("one result for each id") };
+    let expected = "env=0 args=0 read=refused write=refused connect=refused sleep=cut-short clock=runs random=some";
+    assert_eq!(results[0].result_info, expected);
+    assert_unchanged("WASI");
+    // An hour was asked for.
+    assert!(started.elapsed().as_secs() < 600, "it really slept");
+}

@@ -1,0 +1,13 @@
+//! The store contract suite, over every backend.
+
+mod memory {
+    use convgroups_tests::TestStore;
+
+    convgroups_tests::store_contract!(TestStore::memory());
+}
+
+mod sqlite {
+    use convgroups_tests::TestStore;
+
+    convgroups_tests::store_contract!(TestStore::sqlite());
+}
