@@ -149,15 +149,15 @@ fn fold_value(value: &mut Value) {
         Value::Object(fields) => fields.values_mut().for_each(fold_value),
         Value::Array(items) => {
             items.iter_mut().for_each(fold_value);
-            *items = fold_items(std::mem::take(items));
+            *items = fold_items(items);
         }
         _ => {}
     }
 }
 
-fn fold_items(items: Vec<Value>) -> Vec<Value> {
+fn fold_items(items: &[Value]) -> Vec<Value> {
     let mut folded = Vec::new();
-    let mut rest = items.as_slice();
+    let mut rest = items;
     while let Some((first, _)) = rest.split_first() {
         let length = run_length(rest);
         let (run, after) = rest.split_at(length);

@@ -1,5 +1,7 @@
 //! What every store must do. A backend runs the whole suite with one line: `store_contract!(TestStore::memory());`.
 
+#![expect(clippy::panic, reason = "tests, which other packages make their own")]
+
 use std::sync::Arc;
 
 use convgroups_host::Version;
@@ -277,7 +279,7 @@ contract! { $
             after = Some(last.clone());
             seen.extend(page);
         }
-        assert_eq!(seen.iter().map(|user| user.as_str()).collect::<Vec<_>>(), names);
+        assert_eq!(seen.iter().map(convgroups_host::UserId::as_str).collect::<Vec<_>>(), names);
     }
 
     fn texts_are_kept_as_they_are(store) {

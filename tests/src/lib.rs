@@ -5,6 +5,11 @@
 //! - [`guests`] has the plugins that misbehave, as components;
 //! - [`model`] is a host in a few lines of plain code, to compare with.
 
+/// The README's programs, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod conformance;
 pub mod contract;
 pub mod guests;

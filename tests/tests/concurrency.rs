@@ -78,7 +78,7 @@ fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits)
 /// What the log kept, applied to nothing or to what came before, ends in the same state.
 fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<Vec<GroupState>>) {
     let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20)).expect("reads") else {
-        panic!("20 changes are kept")
+        unreachable!("20 changes are kept")
     };
     let versions: Vec<u64> = log.iter().map(|change| change.version.0).collect();
     assert_eq!(versions, (end.version.0 - 19..=end.version.0).collect::<Vec<_>>());

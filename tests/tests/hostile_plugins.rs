@@ -114,7 +114,7 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
 fn the_operator_learns_where_a_plugin_failed_and_the_caller_does_not() {
     let store = TestStore::memory();
     let host = host(guest("stages_then_panics"), &store);
-    prepared(&host, &store);
+    drop(prepared(&host, &store));
     let error = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob", "group_42"]);
     let error = error.expect_err("it panics");
     let Failure::Plugin(fault) = &error.failure else { panic!("{error}") };
@@ -172,7 +172,7 @@ fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
     };
     let builder = Host::builder().settings(settings).shared_store(store.store.clone());
     let host = builder.plugin(guest("traps")).build().expect("it loads");
-    prepared(&host, &store);
+    drop(prepared(&host, &store));
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {

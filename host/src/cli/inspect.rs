@@ -64,7 +64,7 @@ fn as_table(info: &PluginInfo) -> String {
 
 /// Nothing for a plugin that was not compiled.
 fn milliseconds(info: &PluginInfo) -> Option<u128> {
-    (!info.compile_time.is_zero()).then(|| info.compile_time.as_millis())
+    (!info.compile_time.is_zero()).then_some(info.compile_time.as_millis())
 }
 
 pub(crate) fn export(path: &Path) -> Outcome {

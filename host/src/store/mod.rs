@@ -226,25 +226,23 @@ pub fn open_read_only(url: &str) -> StoreResult<Arc<dyn Store>> {
 }
 
 /// What a store's URL says.
-enum Location<'a> {
+enum Location {
     Memory,
     #[cfg(feature = "sqlite")]
-    Sqlite(&'a std::path::Path),
-    #[cfg(not(feature = "sqlite"))]
-    #[expect(dead_code, reason = "keeps the lifetime in use")]
-    None(&'a str),
+    Sqlite(std::path::PathBuf),
 }
 
-impl<'a> Location<'a> {
-    fn of(url: &'a str) -> StoreResult<Self> {
+impl Location {
+    fn of(url: &str) -> StoreResult<Self> {
         match url.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
             #[cfg(feature = "sqlite")]
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(std::path::Path::new(path))),
-            _ => Err(StoreError::new(
-                StoreErrorKind::Unusable,
-                format!("{url:?} names no store; expected sqlite:PATH or memory:"),
-            )),
+            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => {
+                let known = if cfg!(feature = "sqlite") { "sqlite:PATH or memory:" } else { "memory:" };
+                let message = format!("{url:?} names no store; expected {known}");
+                Err(StoreError::new(StoreErrorKind::Unusable, message))
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ impl Transaction {
     ///
     /// A [`Fault`].
     pub fn list_groups(&mut self) -> Result<Vec<String>, Fault> {
-        let stored = self.read(|store, user| store.groups(user))?;
+        let stored = self.read(Store::groups)?;
         Ok(Overlay::names(stored, &self.changes))
     }
 

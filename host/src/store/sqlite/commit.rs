@@ -55,7 +55,7 @@ impl Committer {
         for job in batch {
             match job {
                 Job::Commit { commit, origin, events, reply } => {
-                    commits.push((Prepared { commit, origin, events }, reply))
+                    commits.push((Prepared { commit, origin, events }, reply));
                 }
                 // Who asked may have gone; then nobody wants to know.
                 Job::Probe { reply } => drop(reply.send(self.probe())),

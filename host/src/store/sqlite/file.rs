@@ -108,6 +108,12 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
 
 /// A connection that reads, possibly beside another process that writes.
 pub(super) fn open_reader(path: &Path) -> StoreResult<Connection> {
+    let connection = open_existing(path)?;
+    connection.pragma_update(None, "query_only", true).map_err(|error| failed("open", path, &error))?;
+    Ok(connection)
+}
+
+fn open_existing(path: &Path) -> StoreResult<Connection> {
     if !path.exists() {
         let message = format!("there is no store at {}", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
@@ -116,11 +122,7 @@ pub(super) fn open_reader(path: &Path) -> StoreResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
     check_format(&connection, path, MIGRATIONS.len())?;
-    let set_up = || -> rusqlite::Result<()> {
-        connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-        connection.pragma_update(None, "query_only", true)
-    };
-    set_up().map_err(|error| failed("open", path, &error))?;
+    connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     Ok(connection)
 }
 
@@ -171,7 +173,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// Copies everything that is committed into a new file, which appears under its name when it is complete and durable.
-pub(super) fn backup(connection: &Connection, destination: &Path) -> StoreResult<()> {
+pub(super) fn backup(store: &Path, destination: &Path) -> StoreResult<()> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         let message = format!("could not {what} the backup {}: {error}", destination.display());
         StoreError::new(StoreErrorKind::Unavailable, message)
@@ -185,6 +187,8 @@ pub(super) fn backup(connection: &Connection, destination: &Path) -> StoreResult
         std::fs::remove_file(&partial).map_err(|error| failed("clear the way for", &error))?;
     }
     let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
+    // Reads one snapshot; but it would not run on a connection that is set to queries only.
+    let connection = open_existing(store)?;
     connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &error))?;
     let flush = || -> std::io::Result<()> {
         File::options().write(true).open(&partial)?.sync_all()?;

@@ -84,7 +84,7 @@ impl SqliteStore {
     ///
     /// When the destination exists or cannot be written, or the store fails.
     pub fn backup(&self, destination: impl AsRef<Path>) -> StoreResult<()> {
-        self.with_reader(|reader| Ok(file::backup(reader, destination.as_ref())))?
+        file::backup(&self.path, destination.as_ref())
     }
 
     fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {

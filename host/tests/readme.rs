@@ -1,0 +1,77 @@
+//! The README's console sessions, run command by command in an empty directory.
+
+use std::path::Path;
+use std::process::Command;
+
+/// A command and what it prints.
+struct Step {
+    command: String,
+    output: Vec<String>,
+}
+
+fn steps(readme: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in readme.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
+            steps.push(Step { command: command.to_owned(), output: Vec::new() });
+        } else if inside && let Some(step) = steps.last_mut() {
+            step.output.push(line.to_owned());
+        }
+    }
+    steps
+}
+
+/// Whether a line is as expected, where `…` stands for anything.
+fn matches(expected: &str, came: &str) -> bool {
+    let Some((first, rest)) = expected.split_once('…') else { return expected == came };
+    let Some(came) = came.strip_prefix(first) else { return false };
+    // Every place where what follows could begin.
+    came.char_indices().map(|(start, _)| start).chain([came.len()]).any(|start| matches(rest, &came[start..]))
+}
+
+#[test]
+fn the_commands_of_the_readme_print_what_it_says() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let steps = steps(&std::fs::read_to_string(readme).expect("the README is there"));
+    assert!(steps.len() >= 6, "only {} commands were found", steps.len());
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let binary = Path::new(env!("CARGO_BIN_EXE_convgroups"));
+    let path = format!("{}:{}", binary.parent().expect("a directory").display(), env!("PATH"));
+    for step in steps {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &step.command]).current_dir(&directory).env("PATH", &path);
+        shell.env("CONVGROUPS_CACHE_DIR", directory.path().join("cache"));
+        let output = shell.output().expect("there is a shell");
+        let came = String::from_utf8(output.stdout).expect("text");
+        let came: Vec<&str> = came.lines().collect();
+        let fits = came.len() == step.output.len()
+            && step.output.iter().zip(&came).all(|(expected, came)| matches(expected, came));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            fits,
+            "$ {}\nprinted\n{}\ninstead of\n{}\n{said}",
+            step.command,
+            came.join("\n"),
+            step.output.join("\n")
+        );
+    }
+}
+
+#[test]
+fn an_ellipsis_stands_for_anything_and_nothing_else_does() {
+    for (expected, came, fits) in [
+        ("abc", "abc", true),
+        ("abc", "abcd", false),
+        ("a…c", "a-b-c", true),
+        ("a…c", "a-b-d", false),
+        ("a…", "a-b", true),
+        ("…c", "abc", true),
+        ("a…b…c", "a1b2c", true),
+        ("a…b…c", "a1c2b", false),
+    ] {
+        assert_eq!(matches(expected, came), fits, "{expected} and {came}");
+    }
+}
