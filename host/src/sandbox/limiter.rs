@@ -72,3 +72,24 @@ impl ResourceLimiter for MemoryCap {
         self.max_tables
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_of_a_call_share_one_cap() {
+        let settings = SandboxSettings { max_memory_bytes: 1000, ..SandboxSettings::default() };
+        let mut cap = MemoryCap::new(&settings);
+        assert!(cap.memory_growing(0, 400, None).expect("fits"));
+        assert!(cap.memory_growing(0, 400, None).expect("a second memory fits beside it"));
+        assert!(cap.table_growing(0, 200 / size_of::<usize>(), None).expect("a table fills it up"));
+        assert_eq!(cap.used(), 1000);
+        for error in [cap.memory_growing(400, 401, None), cap.table_growing(25, 26, None)] {
+            let error = error.expect_err("nothing is left");
+            assert!(error.downcast_ref::<MemoryCapReached>().is_some(), "{error}");
+        }
+        assert!(cap.memory_growing(0, usize::MAX, None).is_err());
+        assert_eq!(cap.used(), 1000);
+    }
+}

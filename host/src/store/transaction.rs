@@ -193,12 +193,16 @@ impl Transaction {
         }
         let mut oldest = Vec::new();
         let mut after = 0;
-        while oldest.len() < count as usize {
+        // Asked at least once, so that a missing group is noticed even if none is to leave.
+        loop {
             let wanted = u32::try_from(count as usize - oldest.len()).unwrap_or(MAX_PAGE);
             let page = self.page_conversations(Some(group), after, wanted)?;
             let Some(last) = page.last() else { break };
             after = last.position;
             oldest.extend(page.into_iter().map(|member| member.conversation_id));
+            if oldest.len() == count as usize {
+                break;
+            }
         }
         self.stage_deletion(group, oldest.clone(), DeletionReason::Evicted)?;
         Ok(oldest)

@@ -1,0 +1,265 @@
+//! A transaction reads its own writes: whatever was staged, every read answers as if it had been committed.
+
+use std::sync::Arc;
+
+use convgroups_host::Version;
+use convgroups_host::model::{Change, Origin};
+use convgroups_host::store::{Bounds, Commit, Fault, Store, Transaction, TransactionError};
+use convgroups_tests::{TestStore, user};
+use proptest::prelude::*;
+
+const NAMES: [&str; 4] = ["Work", "Home", "x", "y"];
+const IDS: [&str; 6] = ["c2c_1", "c2c_2", "c2c_3", "group_1", "group_2", "group_3"];
+
+/// One operation of a plugin.
+#[derive(Clone, Debug)]
+enum Step {
+    Create(usize, Vec<usize>),
+    Remove(usize),
+    Rename(usize, usize),
+    Add(usize, Vec<usize>),
+    Delete(usize, Vec<usize>),
+    Evict(usize, u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = || 0..NAMES.len();
+    let ids = || prop::collection::vec(0..IDS.len(), 0..5);
+    let step = prop_oneof![
+        (name(), ids()).prop_map(|(name, ids)| Step::Create(name, ids)),
+        name().prop_map(Step::Remove),
+        (name(), name()).prop_map(|(old, new)| Step::Rename(old, new)),
+        (name(), ids()).prop_map(|(name, ids)| Step::Add(name, ids)),
+        (name(), ids()).prop_map(|(name, ids)| Step::Delete(name, ids)),
+        (name(), 0_u32..4).prop_map(|(name, count)| Step::Evict(name, count)),
+    ];
+    prop::collection::vec(step, 1..12)
+}
+
+/// Groups as plain lists, each conversation with a number that tells when it was added.
+#[derive(Clone, Debug, Default)]
+struct Plain {
+    groups: Vec<(String, Vec<(String, u64)>)>,
+    clock: u64,
+}
+
+impl Plain {
+    fn group(&mut self, name: &str) -> Option<&mut Vec<(String, u64)>> {
+        self.groups.iter_mut().find(|(known, _)| known == name).map(|(_, members)| members)
+    }
+
+    /// The ids that are not in the group are added; answers for each place whether it was.
+    fn add(&mut self, name: &str, ids: &[&str]) -> Option<Vec<bool>> {
+        let mut clock = self.clock;
+        let members = self.group(name)?;
+        let add = |id: &&str| {
+            let new = !members.iter().any(|(member, _)| member == id);
+            if new {
+                clock += 1;
+                members.push(((*id).to_owned(), clock));
+            }
+            new
+        };
+        let added = ids.iter().map(add).collect();
+        self.clock = clock;
+        Some(added)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.groups.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Every conversation once, by the earliest time of its adding.
+    fn all(&self) -> Vec<String> {
+        let mut members: Vec<(u64, &str)> =
+            self.groups.iter().flat_map(|(_, members)| members).map(|(id, added)| (*added, id.as_str())).collect();
+        members.sort_unstable();
+        let mut all: Vec<String> = Vec::new();
+        for (_, id) in members {
+            if !all.iter().any(|known| known == id) {
+                all.push(id.to_owned());
+            }
+        }
+        all
+    }
+}
+
+/// Runs a step on both and compares what they answer.
+fn run(step: &Step, transaction: &mut Transaction, plain: &mut Plain) {
+    let pick = |ids: &[usize]| -> Vec<&str> { ids.iter().map(|&id| IDS[id]).collect() };
+    match step {
+        Step::Create(name, ids) => {
+            let expected = if plain.group(NAMES[*name]).is_some() {
+                Err(TransactionError::GroupExists)
+            } else {
+                plain.groups.push((NAMES[*name].to_owned(), Vec::new()));
+                plain.add(NAMES[*name], &pick(ids));
+                Ok(u32::try_from(plain.groups.len()).expect("few"))
+            };
+            assert_eq!(transaction.create_group(NAMES[*name], &pick(ids)), expected);
+        }
+        Step::Remove(name) => {
+            let expected = plain.group(NAMES[*name]).map(drop).ok_or(TransactionError::NoSuchGroup);
+            plain.groups.retain(|(known, _)| known != NAMES[*name]);
+            assert_eq!(transaction.remove_group(NAMES[*name]), expected);
+        }
+        Step::Rename(old, new) => {
+            let expected = match (plain.group(NAMES[*old]).is_some(), plain.group(NAMES[*new]).is_some()) {
+                (false, _) => Err(TransactionError::NoSuchGroup),
+                (true, true) => Err(TransactionError::GroupExists),
+                (true, false) => {
+                    let group = plain.groups.iter_mut().find(|(known, _)| known == NAMES[*old]);
+                    NAMES[*new].clone_into(&mut group.expect("it is there").0);
+                    Ok(())
+                }
+            };
+            assert_eq!(transaction.rename_group(NAMES[*old], NAMES[*new]), expected);
+        }
+        Step::Add(name, ids) => {
+            let added = plain.add(NAMES[*name], &pick(ids));
+            let size = plain.group(NAMES[*name]).map_or(0, |members| members.len());
+            let expected = added.map(|added| (added, u32::try_from(size).expect("few")));
+            let came = transaction.add_conversations(NAMES[*name], &pick(ids));
+            assert_eq!(came, expected.ok_or(TransactionError::NoSuchGroup));
+        }
+        Step::Delete(name, ids) => {
+            let delete = |members: &mut Vec<(String, u64)>| -> Vec<bool> {
+                let mut removed = Vec::new();
+                for id in pick(ids) {
+                    let before = members.len();
+                    members.retain(|(member, _)| member != id);
+                    removed.push(members.len() < before);
+                }
+                removed
+            };
+            let expected = plain.group(NAMES[*name]).map(delete).ok_or(TransactionError::NoSuchGroup);
+            assert_eq!(transaction.remove_conversations(NAMES[*name], &pick(ids)), expected);
+        }
+        Step::Evict(name, count) => {
+            let evict = |members: &mut Vec<(String, u64)>| -> Vec<String> {
+                let count = members.len().min(*count as usize);
+                members.drain(..count).map(|(id, _)| id).collect()
+            };
+            let expected = plain.group(NAMES[*name]).map(evict).ok_or(TransactionError::NoSuchGroup);
+            assert_eq!(transaction.evict_oldest(NAMES[*name], *count), expected);
+        }
+    }
+}
+
+/// Compares everything that can be read.
+fn compare(transaction: &mut Transaction, plain: &Plain) {
+    assert_eq!(transaction.list_groups().expect("reads"), plain.names());
+    let holders = |id: &&str| -> Vec<String> {
+        let holding = plain.groups.iter().filter(|(_, members)| members.iter().any(|(member, _)| member == id));
+        holding.map(|(name, _)| name.clone()).collect()
+    };
+    let memberships: Vec<Vec<String>> = IDS.iter().map(holders).collect();
+    assert_eq!(transaction.memberships(&IDS).expect("reads"), memberships);
+    for name in NAMES {
+        let members = plain.groups.iter().find(|(known, _)| known == name).map(|(_, members)| members);
+        let expected: Option<Vec<String>> = members.map(|members| members.iter().map(|(id, _)| id.clone()).collect());
+        assert_eq!(read_in_pages(transaction, Some(name), 2), expected);
+    }
+    assert_eq!(read_in_pages(transaction, None, 3), Some(plain.all()));
+}
+
+/// All pages of so many; nothing when there is no such group.
+fn read_in_pages(transaction: &mut Transaction, group: Option<&str>, limit: u32) -> Option<Vec<String>> {
+    let mut read = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = match transaction.page_conversations(group, after, limit) {
+            Ok(page) => page,
+            Err(TransactionError::NoSuchGroup) => return None,
+            Err(error) => unreachable!("{error}"),
+        };
+        assert!(page.len() <= limit as usize);
+        let Some(last) = page.last() else { return Some(read) };
+        assert!(last.position > after);
+        after = last.position;
+        read.extend(page.into_iter().map(|member| member.conversation_id));
+    }
+}
+
+fn prepared(store: &Arc<dyn Store>) -> Plain {
+    let mut plain = Plain::default();
+    for (name, ids) in [("Work", ["c2c_2", "group_1", "c2c_1"]), ("Home", ["group_1", "c2c_3", "group_2"])] {
+        let conversation_list = ids.map(str::to_owned).to_vec();
+        let change = Change::GroupCreated { group_name: name.to_owned(), conversation_list };
+        let base = store.groups(&user("alice")).expect("reads").version;
+        let origin = Origin { method: "test".to_owned(), request_id: String::new() };
+        store.commit(Commit { user: user("alice"), base, changes: vec![change], origin, keep: 1 }).expect("commits");
+        plain.groups.push((name.to_owned(), Vec::new()));
+        plain.add(name, &ids);
+    }
+    plain
+}
+
+fn begin(store: &Arc<dyn Store>) -> Transaction {
+    Transaction::new(Arc::clone(store), user("alice"), Bounds { max_ids: 100, max_changes: 20 })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn every_read_after_any_writes_answers_as_plain_lists_do(steps in steps()) {
+        let store = TestStore::memory().store;
+        let mut plain = prepared(&store);
+        let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000 });
+        for step in &steps {
+            run(step, &mut transaction, &mut plain);
+            compare(&mut transaction, &plain);
+        }
+        // And nobody else has seen any of it.
+        prop_assert_eq!(store.groups(&user("alice")).expect("reads").version, Version(2));
+    }
+}
+
+#[test]
+fn a_change_by_somebody_else_between_two_reads_is_a_conflict() {
+    for (kind, store) in TestStore::all() {
+        let store = store.store;
+        prepared(&store);
+        let mut transaction = begin(&store);
+        transaction.list_groups().expect("reads");
+        let change = Change::GroupDeleted { group_name: "Home".to_owned() };
+        let origin = Origin { method: "test".to_owned(), request_id: String::new() };
+        let commit = Commit { user: user("alice"), base: Version(2), changes: vec![change], origin, keep: 1 };
+        store.commit(commit).expect("commits");
+        let again = transaction.remove_conversations("Work", &["c2c_1"]);
+        assert_eq!(again, Err(TransactionError::Fault(Fault::Conflict)), "{kind}");
+    }
+}
+
+#[test]
+fn what_no_plugin_may_ask_for_ends_the_call() {
+    let store = TestStore::memory().store;
+    prepared(&store);
+    let long = "x".repeat(257);
+    let many = vec!["c2c_1"; 101];
+    let id = "x".repeat(1025);
+    let out_of_bounds = |result: Result<(), TransactionError>, what: &str| match result {
+        Err(TransactionError::Fault(Fault::OutOfBounds(reason))) => assert!(reason.contains(what), "{reason}"),
+        other => unreachable!("{what}: {other:?}"),
+    };
+    let mut transaction = begin(&store);
+    out_of_bounds(transaction.remove_group(""), "an empty group name");
+    out_of_bounds(transaction.remove_group(&long), "a 257 bytes long group name");
+    out_of_bounds(transaction.remove_group("a\0b"), "control characters in a group name");
+    out_of_bounds(transaction.rename_group("Work", "a\nb"), "control characters in a group name");
+    out_of_bounds(transaction.remove_conversations("Work", &many).map(drop), "101 conversation ids, at most 100");
+    out_of_bounds(transaction.remove_conversations("Work", &[&id]).map(drop), "a 1025 bytes long conversation id");
+    out_of_bounds(transaction.add_conversations("Work", &[""]).map(drop), "an empty conversation id");
+    out_of_bounds(transaction.evict_oldest("Work", 101).map(drop), "evict 101 conversations, at most 100");
+    out_of_bounds(transaction.page_conversations(Some(""), 0, 1).map(drop), "an empty group name");
+    let ids: Vec<String> = (0..21).map(|number| format!("c2c_{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    out_of_bounds(transaction.create_group("Many", &ids).map(drop), "more than 20 changes");
+
+    // Exactly at the bounds all is well.
+    let mut transaction = begin(&store);
+    let (name, id) = ("x".repeat(256), "x".repeat(1024));
+    transaction.create_group(&name, &[&id]).expect("within bounds");
+    transaction.remove_conversations("Work", &many[..100]).expect("within bounds");
+}
