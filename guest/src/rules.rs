@@ -166,7 +166,7 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
     ) -> Outcome<Vec<ConversationSearchResult>> {
         check_batch_size(&conversation_id_list, self.settings.max_conversations_per_search())?;
         let max_bytes = self.settings.max_conversation_id_bytes();
-        let checks: Vec<Outcome2> =
+        let checks: Vec<Result<(), String>> =
             conversation_id_list.iter().map(|id| conversation_type(id, max_bytes).map(|_| ())).collect();
         let well_formed: Vec<&str> = conversation_id_list
             .iter()
@@ -270,8 +270,6 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
         refuse(code::NO_SUCH_GROUP, format!("there is no group named {name:?}"))
     }
 }
-
-type Outcome2 = Result<(), String>;
 
 fn check_name(what: &str, name: &str) -> Outcome<()> {
     if name.is_empty() {

@@ -193,7 +193,14 @@ fn caller_id(caller: usize) -> Result<UserId, Failure> {
 fn fill(store: &dyn Store, user: &UserId, count: usize) -> Result<(), Failure> {
     let group = Change::GroupCreated { group_name: "Work".to_owned(), conversation_list: ids(count) };
     let origin = Origin { method: "bench".to_owned(), request_id: String::new() };
-    store.commit(Commit { user: user.clone(), base: Version(0), changes: vec![group], origin, keep: 100 })?;
+    store.commit(Commit {
+        user: user.clone(),
+        base: Version(0),
+        changes: vec![group],
+        origin,
+        keep: 100,
+        deadline: None,
+    })?;
     Ok(())
 }
 

@@ -102,6 +102,38 @@ impl Request {
     }
 }
 
+impl Request {
+    /// The conversations that it names.
+    #[must_use]
+    pub fn conversation_ids(&self) -> &[String] {
+        match self {
+            Self::CreateConversationGroup(params)
+            | Self::AddConversationsToGroup(params)
+            | Self::DeleteConversationsFromGroup(params) => &params.conversation_id_list,
+            Self::SearchConversations(params) => &params.conversation_id_list,
+            Self::GetConversationGroupList
+            | Self::DeleteConversationGroup(_)
+            | Self::RenameConversationGroup(_)
+            | Self::GetConversationListByFilter(_) => &[],
+        }
+    }
+
+    /// How long its texts are together, in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let names = match self {
+            Self::CreateConversationGroup(params)
+            | Self::AddConversationsToGroup(params)
+            | Self::DeleteConversationsFromGroup(params) => params.group_name.len(),
+            Self::DeleteConversationGroup(params) => params.group_name.len(),
+            Self::RenameConversationGroup(params) => params.old_name.len() + params.new_name.len(),
+            Self::GetConversationListByFilter(query) => query.filter.conversation_group.as_ref().map_or(0, String::len),
+            Self::SearchConversations(_) | Self::GetConversationGroupList => 0,
+        };
+        names + self.conversation_ids().iter().map(String::len).sum::<usize>()
+    }
+}
+
 /// Parameters that name a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

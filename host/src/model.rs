@@ -85,10 +85,13 @@ pub struct InvalidUserId(&'static str);
 pub struct Version(pub u64);
 
 impl Version {
+    /// No user ever gets there: places in a group, of which each version has its own million, would no longer fit.
+    pub const MAX: Self = Self((1 << 43) - 1);
+
     /// The version that the next committed change leads to.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -112,7 +115,7 @@ impl Positions {
     /// The places for the commit that leads to `version`.
     #[must_use]
     pub fn of(version: Version) -> Self {
-        Self { next: version.0 * Self::PER_VERSION }
+        Self { next: version.min(Version::MAX).0 * Self::PER_VERSION }
     }
 
     /// The next free place.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::MAX_GROUPS;
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,7 +65,7 @@ pub enum Wasi {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Groups that a user may have. Default 20.
+    /// Groups that a user may have. Default 20; the store takes up to 1000.
     pub max_groups: u32,
     /// Length of a group's name, in bytes of UTF-8. Default 32; the store takes up to 256.
     pub max_group_name_bytes: u32,
@@ -235,6 +237,8 @@ impl Settings {
             Err(InvalidSetting { key, reason: format!("is {value}, must be {least} to {most}") })
         };
         let any = u64::from(u32::MAX);
+        within("sandbox.max_ids_per_import", sandbox.max_ids_per_import.into(), 1, 1_000_000)?;
+        within("limits.max_groups", limits.max_groups.into(), 0, MAX_GROUPS as u64)?;
         within("limits.max_group_name_bytes", limits.max_group_name_bytes.into(), 1, 256)?;
         within("limits.max_conversation_id_bytes", limits.max_conversation_id_bytes.into(), 1, 1024)?;
         within("limits.max_conversations_per_call", limits.max_conversations_per_call.into(), 1, ids(sandbox))?;
@@ -248,7 +252,10 @@ impl Settings {
         within("sandbox.max_memories", sandbox.max_memories.into(), 1, 100)?;
         within("sandbox.max_tables", sandbox.max_tables.into(), 1, 1000)?;
         within("sandbox.max_table_elements", sandbox.max_table_elements as u64, 1, 10_000_000)?;
-        within("sandbox.max_changes", sandbox.max_changes.into(), 1, 1_000_000)?;
+        // What a call may name must be possible to change, and to answer with some text for each.
+        let batch = u64::from(limits.max_conversations_per_call);
+        within("sandbox.max_changes", sandbox.max_changes.into(), batch + 1, 1_000_000)?;
+        within("sandbox.max_crossing_bytes", sandbox.max_crossing_bytes as u64, 64 << 10, 1 << 30)?;
         within("calls.max_concurrent", calls.max_concurrent.into(), 1, 10_000)?;
         within("calls.timeout_ms", calls.timeout_ms, 1, 3_600_000)?;
         within("calls.max_attempts", calls.max_attempts.into(), 1, 1000)?;

@@ -699,7 +699,7 @@ fn events_are_told_from_the_beginning_or_after_a_version() {
     for fragment in ["onConversationGroupCreated", "Work → Arbeit", "c2c_bob"] {
         assert!(table.contains(fragment), "{table}");
     }
-    Place::new().run(&["events", "--user", "alice"]).fails(1, &["there is no store at convgroups.db"]);
+    Place::new().run(&["events", "--user", "alice"]).fails(1, &["there is no store at", "convgroups.db"]);
 }
 
 #[test]
@@ -825,7 +825,7 @@ fn what_was_exported_and_imported_is_exported_the_same() {
 fn an_export_does_not_overwrite_a_file() {
     let place = Place::with_a_group();
     place.write("there.ndjson", "precious");
-    place.run(&["export", "there.ndjson"]).fails(1, &["could not create there.ndjson"]);
+    place.run(&["export", "there.ndjson"]).fails(1, &["could not write there.ndjson", "exists already"]);
     assert_eq!(place.read("there.ndjson"), b"precious");
 }
 
@@ -868,8 +868,8 @@ fn a_bad_file_is_refused_by_its_line_and_changes_nothing() {
         (r#"{"format":"something-else","version":1}"#.to_owned(), "line 1: ", "not an export"),
         (format!("{}\n{}", r#"{"format":"convgroups-export","version":2}"#, good(1)), "line 1: ", "version 2"),
         (after_good("nonsense"), "line 4: ", "expected"),
-        (after_good(""), "line 4: ", "EOF"),
-        (after_good("[]"), "line 4: ", "invalid"),
+        (after_good(""), "line 4: ", "expected an object"),
+        (after_good("[]"), "line 4: ", "expected an object"),
         (after_good(r#"{"user":"bob","groupName":"x"}"#), "line 4: ", "conversationIDList"),
         (after_good(&raw("7", r#""x""#, "[]")), "line 4: ", "invalid type"),
         (after_good(&raw(r#""""#, r#""x""#, "[]")), "line 4: ", "the user id is empty"),
@@ -900,23 +900,18 @@ fn a_bad_file_is_refused_by_its_line_and_changes_nothing() {
 }
 
 #[test]
-fn a_bad_line_on_standard_input_keeps_what_was_before_it_and_says_so() {
+fn standard_input_is_checked_as_a_whole_before_anything_is_written() {
     let place = Place::new();
     let mut input = format!("{HEADER}\n");
     for user in 0..100 {
         input += &group(&format!("user{user}"), "Work", &["c2c_bob"]);
     }
-    let ended = place.feed(&["import", "-"], input.clone() + "nonsense\n").exits(1);
-    let kept = place.groups().len();
-    // The last user's groups may have been waiting for more of them.
-    assert!((99..=100).contains(&kept), "{kept} are kept");
-    for fragment in ["line 102: ", &format!("; {kept} groups before it are imported")] {
-        assert!(ended.stderr.contains(fragment), "{fragment:?} is not in {}", ended.stderr);
-    }
-    place.feed(&["import", "-"], input).fails(1, &["user user", "there is a group named \"Work\" already"]);
+    place.feed(&["import", "-"], input.clone() + "nonsense\n").fails(1, &["line 102: "]);
+    assert_eq!(place.groups().len(), 0);
+    place.feed(&["import", "-"], input.as_str()).succeeds();
+    place.feed(&["import", "-"], input).fails(1, &["line 2: ", "has a group of this name already"]);
+    assert_eq!(place.groups().len(), 100);
 }
-
-// ---- backup
 
 #[test]
 fn a_backup_is_a_store_with_the_same_content() {
@@ -943,7 +938,7 @@ fn a_backup_is_refused_where_it_would_overwrite_or_has_nothing_to_copy() {
     place.run(&["backup", "convgroups.db"]).fails(1, &["convgroups.db", "exists already"]);
     place.run(&["backup", "missing/copy.db"]).fails(1, &["missing/copy.db"]);
     place.run(&["backup", "copy.db", "--store", "memory:"]).fails(2, &["memory:"]);
-    place.run(&["backup", "copy.db", "--store", "sqlite:none.db"]).fails(1, &["there is no store at none.db"]);
+    place.run(&["backup", "copy.db", "--store", "sqlite:none.db"]).fails(1, &["there is no store at", "none.db"]);
     assert!(!place.path("copy.db").exists());
     assert_eq!(place.groups().len(), 1);
 }
@@ -1032,7 +1027,7 @@ fn the_printed_settings_are_a_settings_file() {
         "--plugin",
         "some where/plugin.wasm",
         "--set",
-        "limits.max_groups=4000000000",
+        "limits.max_groups=400",
         "--set",
         "limits.allow_empty_creation=true",
         "--set",
@@ -1041,7 +1036,7 @@ fn the_printed_settings_are_a_settings_file() {
     let printed = place.run(&arguments);
     place.write("printed.toml", &printed.stdout);
     let printed = printed_settings(printed);
-    assert_eq!(printed["limits.max_groups"].0, "4000000000");
+    assert_eq!(printed["limits.max_groups"].0, "400");
     let again = printed_settings(place.run(&["config", "--config", "printed.toml"]));
     let values = |settings: &BTreeMap<String, (String, String)>| {
         settings.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect::<Vec<_>>()
@@ -1205,9 +1200,7 @@ impl CachedPlace {
     /// What was compiled, without what is noted about its use.
     fn compiled(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         let mut files = files(self.cache.path());
-        files.retain(|path, _| {
-            path.extension().is_none_or(|kind| kind != "stats") && path.starts_with(self.cache.path().join("modules"))
-        });
+        files.retain(|path, _| path.extension().is_some_and(|kind| kind == "compiled"));
         files
     }
 }
@@ -1303,8 +1296,8 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
     let cases = [
         ("newer.db", "newer.db has format 99, this program knows formats up to 1; use a newer convgroups"),
         ("foreign.db", "foreign.db is a SQLite file, but not a store of conversation groups"),
-        ("text.db", "could not open text.db: file is not a database"),
-        ("damaged.db", "could not open damaged.db: file is not a database"),
+        ("text.db", "text.db: file is not a database"),
+        ("damaged.db", "damaged.db: file is not a database"),
     ];
     let commands: &[&[&str]] = &[
         &["call", "getConversationGroupList", "--user", "alice"],
@@ -1332,7 +1325,7 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 fn reading_commands_do_not_create_a_store() {
     let place = Place::new();
     for command in [&["events", "--user", "alice"][..], &["export"], &["backup", "copy.db"]] {
-        place.run(command).fails(1, &["there is no store at convgroups.db"]);
+        place.run(command).fails(1, &["there is no store at", "convgroups.db"]);
     }
     assert!(place.names().is_empty(), "{:?}", place.names());
 }
@@ -1375,14 +1368,13 @@ fn every_command_has_help_with_an_example() {
     assert_eq!(version, concat!("convgroups ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
-/// What the program should do and does not. To be moved up as each is mended.
-mod known_bugs {
+/// What once went wrong.
+mod regressions {
     use super::*;
 
     /// Every call fails, and an error is logged: the plugin's stack alone takes this much memory.
     const PLUGIN_FAILS: &[&str] = &["--store", "memory:", "--set", "sandbox.max_memory_bytes=65536"];
 
-    #[ignore = "bug: call/json.rs takes a list of a line's values for the object"]
     #[test]
     fn a_line_that_is_a_list_is_malformed() {
         let input = "[\"alice\",\"getConversationGroupList\",{}]\n";
@@ -1392,7 +1384,6 @@ mod known_bugs {
         Place::new().feed(&["import", "-", "--store", "memory:"], input).fails(1, &["line 1: ", "not an export"]);
     }
 
-    #[ignore = "bug: cli/transfer.rs ignores unknown fields next to the flattened group"]
     #[test]
     fn an_unknown_field_of_a_line_to_import_is_refused() {
         let place = Place::new();
@@ -1401,7 +1392,6 @@ mod known_bugs {
     }
 
     #[cfg(unix)]
-    #[ignore = "bug: cli/transfer.rs reads the file twice, which a pipe cannot"]
     #[test]
     fn a_pipe_with_a_name_can_be_imported() {
         let place = Place::new();
@@ -1411,7 +1401,6 @@ mod known_bugs {
     }
 
     #[cfg(unix)]
-    #[ignore = "bug: cli/config.rs drops a path that is not UTF-8 and runs the built-in plugin"]
     #[test]
     fn a_plugin_whose_path_is_not_utf8_is_not_replaced_by_another() {
         use std::os::unix::ffi::OsStrExt;
@@ -1422,7 +1411,6 @@ mod known_bugs {
         assert_ne!(ended.code, Some(0), "{ended:?}");
     }
 
-    #[ignore = "bug: SQLite takes :memory: for a database without a file, and the store does not"]
     #[test]
     fn a_store_named_memory_to_sqlite_is_refused() {
         let params = group_and_ids("Work", &["c2c_bob"]).to_string();
@@ -1431,7 +1419,6 @@ mod known_bugs {
     }
 
     #[cfg(target_os = "linux")]
-    #[ignore = "bug: a log line that cannot be written panics, the worker is gone, and the run hangs"]
     #[test]
     fn a_log_that_cannot_be_written_keeps_no_answer_back() {
         let script = r#"exec "$0" "$@" 2> /dev/full"#;
@@ -1440,7 +1427,6 @@ mod known_bugs {
         assert_eq!(session.feed(input.into()).succeeds().json().len(), 50);
     }
 
-    #[ignore = "bug: nothing checks that cached machine code is what was stored; a flipped bit runs, or crashes"]
     #[test]
     fn a_cache_with_a_flipped_bit_is_not_used() {
         let place = CachedPlace::new();
@@ -1457,7 +1443,6 @@ mod known_bugs {
         }
     }
 
-    #[ignore = "bug: cli/mod.rs colours the log whether or not it goes to a terminal"]
     #[test]
     fn a_log_in_a_file_has_no_colours() {
         let call = ["call", "getConversationGroupList", "--user", "alice"];
@@ -1466,7 +1451,6 @@ mod known_bugs {
         assert!(!ended.stderr.contains('\u{1b}'), "{}", ended.stderr);
     }
 
-    #[ignore = "bug: cli/config.rs prints a character that TOML does not allow"]
     #[test]
     fn the_printed_settings_are_a_settings_file_whatever_characters_are_in_them() {
         let place = Place::new();

@@ -75,3 +75,27 @@ fn an_ellipsis_stands_for_anything_and_nothing_else_does() {
         assert_eq!(matches(expected, came), fits, "{expected} and {came}");
     }
 }
+
+#[test]
+fn the_page_of_settings_has_each_with_its_default_and_no_other() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/settings.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let mut documented: Vec<String> = page
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("| `")?.split(" | ").take(2).map(str::to_owned).reduce(|a, b| a + " = " + &b)
+        })
+        .map(|line| line.replace('`', ""))
+        .collect();
+    let defaults = serde_json::to_value(convgroups_host::Settings::default()).expect("settings have a JSON form");
+    let mut known = Vec::new();
+    for (key, value) in defaults.as_object().expect("an object") {
+        match value.as_object() {
+            Some(group) => known.extend(group.iter().map(|(name, value)| format!("{key}.{name} = {value}"))),
+            None => known.push(format!("{key} = {value}")),
+        }
+    }
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+}

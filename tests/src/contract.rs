@@ -119,6 +119,9 @@ contract! { $
         for misfit in misfits {
             let changes = vec![added("Work", &["c2c_b"]), misfit.clone()];
             let result = store.commit(to_commit("alice", 1, changes));
+            let nobody = store.commit(to_commit("nobody", 0, vec![misfit.clone(), misfit.clone()]));
+            assert!(nobody.is_err(), "{misfit:?} went through twice for a new user: {nobody:?}");
+            assert_eq!(store.users(None, 10).expect("reads"), std::slice::from_ref(&alice));
             assert!(result.is_err(), "{misfit:?} went through: {result:?}");
             assert_eq!(store.state(&alice).expect("reads"), before, "after {misfit:?}");
         }
@@ -347,7 +350,7 @@ fn origin(base: u64) -> Origin {
 }
 
 fn to_commit(id: &str, base: u64, changes: Vec<Change>) -> Commit {
-    Commit { user: user(id), base: Version(base), changes, origin: origin(base), keep: 100 }
+    Commit { user: user(id), base: Version(base), changes, origin: origin(base), keep: 100, deadline: None }
 }
 
 fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> CommitOutcome {

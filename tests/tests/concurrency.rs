@@ -21,7 +21,6 @@ type Committed = (Version, Request, Answer);
 fn what_64_callers_do_to_one_user_equals_some_serial_order() {
     for (kind, store) in TestStore::all() {
         run_and_compare(kind, &store, 1, &limits(WhenFull::Refuse));
-        // The second half of the work meets what the first left.
     }
 }
 
@@ -75,7 +74,7 @@ fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits)
     reruns.load(Ordering::Relaxed)
 }
 
-/// What the log kept, applied to nothing or to what came before, ends in the same state.
+/// The log has each of the last changes once, in order, and none without an event.
 fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<Vec<GroupState>>) {
     let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20)).expect("reads") else {
         unreachable!("20 changes are kept")

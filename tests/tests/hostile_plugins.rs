@@ -29,7 +29,6 @@ const FAULTS: &[Fault] = &[
     ("passes_control_characters", PluginFaultKind::Argument, "control characters"),
     ("passes_an_empty_name", PluginFaultKind::Argument, "an empty group name"),
     ("passes_an_endless_name", PluginFaultKind::Argument, "1048576 bytes long group name"),
-    ("evicts_u32_max", PluginFaultKind::Argument, "evict 4294967295"),
     ("stages_then_traps", PluginFaultKind::Trap, "unreachable"),
     ("stages_then_panics", PluginFaultKind::Panic, "after the change"),
     ("stages_then_loops", PluginFaultKind::Deadline, "longer than 100 ms"),
@@ -46,6 +45,7 @@ const ANSWERS: &[(&str, &str)] = &[
 
 /// Tested below, each on its own.
 const OTHERS: &[&str] = &[
+    "evicts_u32_max",
     "exports_nothing_of_ours",
     "imports_something_foreign",
     "needs_wasi",
@@ -149,6 +149,18 @@ fn what_was_staged_before_a_refusal_is_dropped() {
         let Err(Failure::Refused(refusal)) = delete(&host) else { panic!("it refuses") };
         assert_eq!((refusal.code, refusal.desc.as_str()), (7, "on second thoughts"));
         assert_unchanged("a refusal");
+    }
+}
+
+#[test]
+fn to_evict_more_than_there_are_evicts_all_and_says_which() {
+    for (kind, store) in TestStore::all() {
+        let host = host(guest("evicts_u32_max"), &store);
+        drop(prepared(&host, &store));
+        let results = delete(&host).unwrap_or_else(|failure| panic!("{kind}: {failure}"));
+        assert_eq!(results[0].result_info, r#"Ok(["c2c_bob", "group_42"])"#, "{kind}");
+        let state = store.store.state(&user("alice")).expect("reads").value;
+        assert_eq!((state.len(), state[0].conversation_id_list.len()), (1, 0), "{kind}");
     }
 }
 
@@ -264,6 +276,22 @@ fn a_component_that_was_tampered_with_is_refused_or_runs_inside_its_limits() {
             let _ = delete(&host);
         }
     }
+}
+
+#[test]
+fn a_request_far_beyond_every_limit_is_the_callers_mistake_and_never_reaches_the_plugin() {
+    let store = TestStore::memory();
+    // A plugin that would trap on any of these.
+    let host = host(guest("traps"), &store);
+    drop(prepared(&host, &store));
+    let refused = |ids: Vec<String>, code: i32| {
+        let error = host.delete_conversations_from_group(&user("alice"), "Work", ids).expect_err("it is too much");
+        assert!(matches!(error.failure, Failure::Refused(_)), "{error}");
+        assert_eq!(error.code(), code, "{error}");
+    };
+    refused(vec![String::new(); 10_001], 51006);
+    refused(vec!["x".repeat(1 << 20), "c2c_bob".to_owned()], 50002);
+    assert!(matches!(delete(&host), Err(Failure::Plugin(_))));
 }
 
 #[test]

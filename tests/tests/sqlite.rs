@@ -21,6 +21,7 @@ fn creation(id: &str, base: u64, group: &str) -> Commit {
         changes: vec![Change::GroupCreated { group_name: group.to_owned(), conversation_list }],
         origin: Origin { method: "test".to_owned(), request_id: format!("{id} {base}") },
         keep: 100,
+        deadline: None,
     }
 }
 
@@ -158,6 +159,56 @@ fn assert_whole(path: &Path) {
         )
         .expect("runs");
     assert_eq!(torn, 0);
+}
+
+#[test]
+fn a_link_to_a_store_is_the_same_store() {
+    let directory = temporary();
+    let (path, link) = (directory.path().join("store.db"), directory.path().join("link.db"));
+    let store = SqliteStore::open(&path).expect("opens");
+    std::os::unix::fs::symlink(&path, &link).expect("links");
+    let error = SqliteStore::open(&link).expect_err("it is in use under another name");
+    assert!(error.message.contains("in use by another host"), "{error}");
+    drop(store);
+    SqliteStore::open(&link).expect("opens");
+}
+
+#[test]
+fn a_commit_that_cannot_be_made_in_time_says_that_its_outcome_is_not_known() {
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    // Somebody else holds on to the file.
+    let other = Connection::open(&path).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let deadline = Some(std::time::Instant::now() + std::time::Duration::from_millis(20));
+    let error = store.commit(Commit { deadline, ..creation("alice", 0, "Work") }).expect_err("it is late");
+    assert_eq!(error.kind, StoreErrorKind::OutcomeUnknown);
+    other.execute_batch("ROLLBACK").expect("unlocks");
+    // What was asked for is done or not, as a whole; and the store goes on.
+    let base = store.groups(&user("bob")).expect("reads").version.0;
+    create(&store, "bob", base, "Home");
+    assert!(store.groups(&user("alice")).expect("reads").value.len() <= 1);
+}
+
+#[test]
+fn a_row_that_makes_no_sense_is_corrupt_for_its_user_and_nobody_else() {
+    for version in ["1 << 45", "1 << 43", "-1", "9223372036854775807"] {
+        let directory = temporary();
+        let path = directory.path().join("store.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        create(&store, "alice", 0, "Work");
+        create(&store, "bob", 0, "Work");
+        let sql = format!("UPDATE users SET version = {version} WHERE user_id = 'alice'");
+        Connection::open(&path).and_then(|other| other.execute_batch(&sql)).expect("writes");
+        let error = store.groups(&user("alice")).expect_err(version);
+        assert_eq!(error.kind, StoreErrorKind::Corrupt, "{version}");
+        for base in [0, 1, 1 << 43, 1 << 45, u64::MAX] {
+            let result = store.commit(creation("alice", base, "Home"));
+            assert!(!matches!(result, Ok(CommitOutcome::Committed(_))), "{version} on {base}: {result:?}");
+        }
+        create(&store, "bob", 1, "Home");
+    }
 }
 
 #[test]

@@ -188,7 +188,9 @@ fn prepared(store: &Arc<dyn Store>) -> Plain {
         let change = Change::GroupCreated { group_name: name.to_owned(), conversation_list };
         let base = store.groups(&user("alice")).expect("reads").version;
         let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-        store.commit(Commit { user: user("alice"), base, changes: vec![change], origin, keep: 1 }).expect("commits");
+        store
+            .commit(Commit { user: user("alice"), base, changes: vec![change], origin, keep: 1, deadline: None })
+            .expect("commits");
         plain.groups.push((name.to_owned(), Vec::new()));
         plain.add(name, &ids);
     }
@@ -225,7 +227,8 @@ fn a_change_by_somebody_else_between_two_reads_is_a_conflict() {
         transaction.list_groups().expect("reads");
         let change = Change::GroupDeleted { group_name: "Home".to_owned() };
         let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-        let commit = Commit { user: user("alice"), base: Version(2), changes: vec![change], origin, keep: 1 };
+        let commit =
+            Commit { user: user("alice"), base: Version(2), changes: vec![change], origin, keep: 1, deadline: None };
         store.commit(commit).expect("commits");
         let again = transaction.remove_conversations("Work", &["c2c_1"]);
         assert_eq!(again, Err(TransactionError::Fault(Fault::Conflict)), "{kind}");
@@ -244,18 +247,27 @@ fn what_no_plugin_may_ask_for_ends_the_call() {
         other => unreachable!("{what}: {other:?}"),
     };
     let mut transaction = begin(&store);
-    out_of_bounds(transaction.remove_group(""), "an empty group name");
-    out_of_bounds(transaction.remove_group(&long), "a 257 bytes long group name");
-    out_of_bounds(transaction.remove_group("a\0b"), "control characters in a group name");
+    out_of_bounds(transaction.create_group("", &[]).map(drop), "an empty group name");
+    out_of_bounds(transaction.create_group(&long, &[]).map(drop), "a 257 bytes long group name");
+    out_of_bounds(transaction.create_group("a\0b", &[]).map(drop), "control characters in a group name");
     out_of_bounds(transaction.rename_group("Work", "a\nb"), "control characters in a group name");
     out_of_bounds(transaction.remove_conversations("Work", &many).map(drop), "101 conversation ids, at most 100");
     out_of_bounds(transaction.remove_conversations("Work", &[&id]).map(drop), "a 1025 bytes long conversation id");
     out_of_bounds(transaction.add_conversations("Work", &[""]).map(drop), "an empty conversation id");
-    out_of_bounds(transaction.evict_oldest("Work", 101).map(drop), "evict 101 conversations, at most 100");
-    out_of_bounds(transaction.page_conversations(Some(""), 0, 1).map(drop), "an empty group name");
     let ids: Vec<String> = (0..21).map(|number| format!("c2c_{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     out_of_bounds(transaction.create_group("Many", &ids).map(drop), "more than 20 changes");
+
+    // A name that no group can have is the name of no group.
+    let mut transaction = begin(&store);
+    for name in ["", &long, "a\0b"] {
+        assert_eq!(transaction.remove_group(name), Err(TransactionError::NoSuchGroup));
+        assert_eq!(transaction.rename_group(name, "New"), Err(TransactionError::NoSuchGroup));
+        assert_eq!(transaction.remove_conversations(name, &["c2c_1"]), Err(TransactionError::NoSuchGroup));
+        assert_eq!(transaction.add_conversations(name, &["c2c_1"]), Err(TransactionError::NoSuchGroup));
+        assert_eq!(transaction.evict_oldest(name, 1), Err(TransactionError::NoSuchGroup));
+        assert_eq!(transaction.page_conversations(Some(name), 0, 1), Err(TransactionError::NoSuchGroup));
+    }
 
     // Exactly at the bounds all is well.
     let mut transaction = begin(&store);

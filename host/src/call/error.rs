@@ -12,6 +12,8 @@ pub mod code {
     pub const INTERNAL: i32 = 50004;
     /// The call took too long.
     pub const TIMED_OUT: i32 = 50005;
+    /// A call names far more conversations than any plugin takes.
+    pub const BATCH_SIZE: i32 = 51006;
     /// What was sent is not JSON of the expected form.
     pub const MALFORMED_JSON: i32 = 60003;
     /// There are too many calls.

@@ -28,7 +28,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// 60003 when `params` is not a JSON object, 50002 when a field is missing, unknown or of the wrong type.
+    /// 60003 when `params` is not JSON; 50002 when it is no object, or a field is missing, unknown or of the wrong type.
     pub fn from_json(method: Method, params: &str) -> Result<Self, BadRequest> {
         Ok(match method {
             Method::CreateConversationGroup => Self::CreateConversationGroup(parse(params)?),
@@ -77,7 +77,7 @@ impl CallLine {
 
         let malformed = |desc| BadRequest { code: code::MALFORMED_JSON, desc };
         let mut deserializer = serde_json::Deserializer::from_str(line);
-        let line: Line<'_> =
+        let Object(line): Object<Line<'_>> =
             serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(describe("", &error)))?;
         deserializer.end().map_err(|error| malformed(without_position(&error)))?;
         let method = Method::from_name(&line.method).ok_or_else(|| {
@@ -127,8 +127,8 @@ fn describe(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -
     let path = error.path().to_string();
     let reason = without_position(error.inner());
     match (root, path.as_str()) {
-        ("", ".") => reason,
-        (root, ".") => format!("{root}: {reason}"),
+        ("", "." | "?") => reason,
+        (root, "." | "?") => format!("{root}: {reason}"),
         ("", path) => format!("{path}: {reason}"),
         (root, path) => format!("{root}.{path}: {reason}"),
     }

@@ -5,7 +5,7 @@ mod error;
 mod json;
 mod lanes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use lanes::Lanes;
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    Conversations, GroupAndConversations, GroupName, Rename, Request,
+    Conversations, GroupAndConversations, GroupName, OperationError, Rename, Request,
 };
 use crate::events::{EventReader, Notifier};
 use crate::model::{Origin, UserId, Version};
@@ -40,6 +40,7 @@ struct Shared {
     limits: Arc<Limits>,
     bounds: Bounds,
     calls: CallSettings,
+    max_request_bytes: usize,
     keep: u32,
     admission: Admission,
     lanes: Lanes,
@@ -70,6 +71,9 @@ pub enum BuildError {
     /// The plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// No plugin was named, and none is built in.
+    #[error("no plugin is named, and none is built in (feature bundled-plugin)")]
+    NoPlugin,
     /// The sandbox cannot be set up on this machine with these settings.
     #[error("{0}")]
     Sandbox(String),
@@ -121,11 +125,11 @@ impl HostBuilder {
     pub fn build(self) -> Result<Host, BuildError> {
         let Self { settings, store, plugin } = self;
         let sandbox = new_sandbox(&settings)?;
-        let plugin = plugin.or_else(default_plugin).ok_or_else(|| {
-            BuildError::Sandbox("no plugin is named, and none is built in (feature bundled-plugin)".to_owned())
-        })?;
+        let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
         let plugin = plugin::load(&sandbox, plugin)?;
         let bounds = Bounds { max_ids: settings.sandbox.max_ids_per_import, max_changes: settings.sandbox.max_changes };
+        // What is asked for comes back in the answer, beside reasons and codes.
+        let max_request_bytes = settings.sandbox.max_crossing_bytes / 4;
         let admission = Admission::new(settings.calls.max_concurrent, settings.calls.max_waiting);
         Ok(Host {
             shared: Arc::new(Shared {
@@ -135,6 +139,7 @@ impl HostBuilder {
                 limits: Arc::new(settings.limits),
                 bounds,
                 calls: settings.calls,
+                max_request_bytes,
                 keep: settings.events.keep_per_user,
                 admission,
                 lanes: Lanes::default(),
@@ -157,18 +162,27 @@ fn new_sandbox(settings: &Settings) -> Result<Sandbox, BuildError> {
         let reason = "\"inert\" needs the feature wasi of this library".to_owned();
         return Err(InvalidSetting { key: "wasi", reason }.into());
     }
-    let cache_dir = settings.cache.then(|| cache_dir(&settings.cache_dir)).flatten();
-    let sandbox = settings.sandbox.clone();
-    Sandbox::new(sandbox, settings.wasi, settings.calls.max_concurrent, cache_dir.as_deref())
-        .map_err(BuildError::Sandbox)
+    let cache_dir = if settings.cache { cache_dir(&settings.cache_dir) } else { None };
+    let sandbox = |cache_dir: Option<&Path>| {
+        Sandbox::new(settings.sandbox.clone(), settings.wasi, settings.calls.max_concurrent, cache_dir)
+            .map_err(BuildError::Sandbox)
+    };
+    match sandbox(cache_dir.as_deref()) {
+        // A directory that nobody asked for is not worth failing for.
+        Err(BuildError::Sandbox(reason)) if cache_dir.is_some() && settings.cache_dir.as_os_str().is_empty() => {
+            tracing::warn!(reason, "plugins are compiled at every start");
+            sandbox(None)
+        }
+        result => result,
+    }
 }
 
 /// Where compiled plugins are kept; nowhere when the user has no home.
-fn cache_dir(setting: &Path) -> Option<std::path::PathBuf> {
+fn cache_dir(setting: &Path) -> Option<PathBuf> {
     if !setting.as_os_str().is_empty() {
         return Some(setting.to_owned());
     }
-    let absolute = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(base.join("convgroups"))
 }
@@ -189,7 +203,8 @@ impl Host {
         HostBuilder { settings: Settings::default(), store: None, plugin: None }
     }
 
-    /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread.
+    /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread, whose stack must
+    /// have room for `sandbox.max_stack_bytes` beside its own.
     ///
     /// # Errors
     ///
@@ -207,6 +222,12 @@ impl Host {
     #[must_use]
     pub fn events(&self, user: UserId, after: Version) -> EventReader {
         EventReader::new(Arc::clone(&self.shared.store), user, after, Some(Arc::clone(&self.shared.notifier)))
+    }
+
+    /// How many calls run at a time; more wait.
+    #[must_use]
+    pub fn max_concurrent(&self) -> u32 {
+        self.shared.calls.max_concurrent
     }
 
     /// The store behind this host.
@@ -373,6 +394,8 @@ enum Attempt {
 
 impl Shared {
     fn call(&self, user: &UserId, request: &Request, request_id: &str) -> Result<Reply, Failure> {
+        let _span = tracing::error_span!("call", request_id, %user, method = request.method().name()).entered();
+        self.check_size(request)?;
         let deadline = Instant::now() + self.calls.timeout();
         let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
         // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
@@ -388,6 +411,23 @@ impl Shared {
             }
         }
         Err(HostFault::Busy { attempts: self.calls.max_attempts }.into())
+    }
+
+    /// A request that is far beyond every limit would only fill the plugin's memory, and be blamed on the plugin.
+    fn check_size(&self, request: &Request) -> Result<(), Failure> {
+        let refuse = |code, desc| Err(Failure::Refused(OperationError { code, desc }));
+        let (ids, max) = (request.conversation_ids().len(), self.bounds.max_ids);
+        if ids > max as usize {
+            return refuse(code::BATCH_SIZE, format!("the list has {ids} conversations, at most {max} are allowed"));
+        }
+        let (bytes, max) = (request.text_bytes(), self.max_request_bytes);
+        if bytes > max {
+            return refuse(
+                code::INVALID_PARAMETER,
+                format!("the request has {bytes} bytes, at most {max} are allowed"),
+            );
+        }
+        Ok(())
     }
 
     /// One run from a fresh transaction and a fresh sandbox to a commit.
@@ -417,7 +457,14 @@ impl Shared {
             return Err(HostFault::TimedOut("the plugin").into());
         }
         let origin = Origin { method: request.method().name().to_owned(), request_id: request_id.to_owned() };
-        let commit = Commit { user: user.clone(), base: staged.base, changes: staged.changes, origin, keep: self.keep };
+        let commit = Commit {
+            user: user.clone(),
+            base: staged.base,
+            changes: staged.changes,
+            origin,
+            keep: self.keep,
+            deadline: Some(deadline),
+        };
         match self.store.commit(commit).map_err(HostFault::Store)? {
             CommitOutcome::Conflict => Ok(Attempt::Conflict),
             CommitOutcome::Committed(version) => {

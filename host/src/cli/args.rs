@@ -63,7 +63,8 @@ pub(crate) enum Command {
     /// Run operations from a file, one JSON object a line, and print their answers, one a line in the same order.
     ///
     /// A line is {"user":…,"method":…,"params":{…}}. Operations of one user keep their order, those of different users run
-    /// side by side. An answer that was printed is durable. A line that cannot be read is answered with code 60003.
+    /// side by side. An answer that was printed is durable. A line that cannot be read is answered with code 60003. Exits
+    /// with 0 when every line was answered, whatever the answers say; the summary counts them.
     #[command(after_help = "Example:\n  convgroups run calls.ndjson --concurrency 64 > answers.ndjson")]
     Run(Run),
     /// Print what changed for a user, one JSON object a line for each call that changed something.
@@ -86,8 +87,7 @@ pub(crate) enum Command {
     },
     /// Read what `export` wrote into a store.
     ///
-    /// Users may have groups already, but none of the names in the file. A file is checked as a whole before anything is
-    /// written; from standard input (-) lines are taken as they come.
+    /// Users may have groups already, but none of the names in the file. All of it is checked before any of it is written.
     #[command(after_help = "Example:\n  convgroups import groups.ndjson --store sqlite:new.db")]
     Import {
         /// Where from; - is standard input.

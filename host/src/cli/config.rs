@@ -38,16 +38,14 @@ impl<P: Provider> Provider for Flags<P> {
 
 pub(crate) fn load(global: &Global) -> Result<Loaded, Failed> {
     let usage = |error: figment::Error| {
-        let problems: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
+        let problems: Vec<String> = error.into_iter().map(|error| describe(&error)).collect();
         Failed::Usage(format!("the settings cannot be used: {}", problems.join("; ")))
     };
     let mut layers = Figment::from(Serialized::defaults(Settings::default()));
     if let Some(file) = file(global)? {
         layers = layers.merge(Toml::file_exact(file));
     }
-    let settings = Env::prefixed(PREFIX)
-        .filter(|name| !OTHER_VARIABLES.iter().any(|other| name == *other) && !name.starts_with("test_"))
-        .split("__");
+    let settings = Env::prefixed(PREFIX).filter(|name| !OTHER_VARIABLES.iter().any(|other| name == *other)).split("__");
     layers = layers.merge(settings);
     for flag in flags(global)? {
         layers = layers.merge(Flags(Toml::string(&flag)));
@@ -55,6 +53,21 @@ pub(crate) fn load(global: &Global) -> Result<Loaded, Failed> {
     let settings: Settings = layers.extract().map_err(usage)?;
     settings.check().map_err(|error| Failed::Usage(error.to_string()))?;
     Ok(Loaded { settings, layers })
+}
+
+/// What is wrong with which setting, and where it was set.
+fn describe(error: &figment::Error) -> String {
+    let mut path = error.path.join(".");
+    if let figment::error::Kind::UnknownField(name, _) = &error.kind
+        && !path.ends_with(name.as_str())
+    {
+        path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+    }
+    let source = match error.metadata.as_ref() {
+        Some(metadata) => place(metadata, &path),
+        None => "settings".to_owned(),
+    };
+    format!("{path} ({source}): {}", error.kind)
 }
 
 /// The settings file, if there is one; one that was named must be there.
@@ -68,10 +81,13 @@ fn file(global: &Global) -> Result<Option<PathBuf>, Failed> {
 
 /// Flags as lines of TOML.
 fn flags(global: &Global) -> Result<Vec<String>, Failed> {
-    let path = |path: &PathBuf| path.to_str().map(str::to_owned);
+    let text = |path: &PathBuf| match path.to_str() {
+        Some(path) => Ok(path.to_owned()),
+        None => Err(Failed::Usage(format!("--plugin {}: the path is not valid UTF-8", path.display()))),
+    };
     let named = [
         ("store", global.store.clone()),
-        ("plugin", global.plugin.as_ref().and_then(path)),
+        ("plugin", global.plugin.as_ref().map(text).transpose()?),
         ("wasi", global.wasi.clone()),
     ];
     let mut lines = Vec::new();
@@ -89,9 +105,9 @@ fn flags(global: &Global) -> Result<Vec<String>, Failed> {
     Ok(lines)
 }
 
-/// A text in JSON's quotes, which are TOML's too.
+/// A text in JSON's quotes, which are TOML's too but for one character.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
 /// Prints all settings as TOML that could be a settings file.
@@ -118,12 +134,17 @@ fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
                 flatten(&key, value, lines);
             }
         }
+        Value::String(text) => lines.push((prefix.to_owned(), quoted(text))),
         value => lines.push((prefix.to_owned(), value.to_string())),
     }
 }
 
 fn origin(layers: &Figment, key: &str) -> String {
-    let Some(metadata) = layers.find_metadata(key) else { return "default".to_owned() };
+    layers.find_metadata(key).map_or_else(|| "default".to_owned(), |metadata| place(metadata, key))
+}
+
+/// Where a layer says that it is from.
+fn place(metadata: &Metadata, key: &str) -> String {
     match &metadata.source {
         Some(Source::File(path)) => format!("file {}", relative(path).display()),
         _ if metadata.name.contains("environment") => {

@@ -1,6 +1,5 @@
 //! `convgroups inspect` and `convgroups plugin export`: plugins as files.
 
-use std::io::Write;
 use std::path::Path;
 
 use comfy_table::Table;
@@ -10,7 +9,7 @@ use convgroups_host::{PluginSource, Settings, call};
 use serde_json::json;
 
 use super::args::Inspect;
-use super::{Done, Failed, Outcome, print};
+use super::{Done, Failed, Outcome, create, print};
 
 pub(crate) fn inspect(settings: &Settings, command: &Inspect) -> Outcome {
     let source = PluginSource::File(command.plugin.clone());
@@ -68,8 +67,6 @@ fn milliseconds(info: &PluginInfo) -> Option<u128> {
 }
 
 pub(crate) fn export(path: &Path) -> Outcome {
-    let failed = |error: std::io::Error| Failed::Run(format!("could not write {}: {error}", path.display()));
-    let mut file = std::fs::File::create_new(path).map_err(failed)?;
-    file.write_all(BUNDLED).and_then(|()| file.sync_all()).map_err(failed)?;
+    create(path, |output| output.write_all(BUNDLED).map_err(|error| Failed::output(&error)))?;
     Ok(Done::Well)
 }

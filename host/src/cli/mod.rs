@@ -10,7 +10,8 @@ mod run;
 mod table;
 mod transfer;
 
-use std::io::Write;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -62,20 +63,26 @@ pub(crate) fn main() -> ExitCode {
         Ok(Done::Well) | Err(Failed::OutputClosed) => ExitCode::SUCCESS,
         Ok(Done::WithCode) => ExitCode::from(1),
         Err(Failed::Run(message)) => {
-            eprintln!("convgroups: {message}");
+            say(&format!("convgroups: {message}"));
             ExitCode::from(1)
         }
         Err(Failed::Usage(message)) => {
-            eprintln!("convgroups: {message}");
+            say(&format!("convgroups: {message}"));
             ExitCode::from(2)
         }
     }
 }
 
 fn start_log(arguments: &Arguments) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("CONVGROUPS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var("CONVGROUPS_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        say(&format!("convgroups: CONVGROUPS_LOG={wanted} is no log filter ({error}); it is warn now"));
+        tracing_subscriber::EnvFilter::new("warn")
+    });
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A log that cannot be written must not end the program.
+    let log = log.log_internal_errors(false);
     if arguments.log_json { log.json().init() } else { log.with_target(false).init() }
 }
 
@@ -89,15 +96,15 @@ fn dispatch(arguments: Arguments) -> Outcome {
         }
         Command::Plugin { command: PluginCommand::Export { path } } => inspect::export(&path),
         Command::Config => config::print(&config::load(&global)?),
-        Command::Call(command) => call::call(&host(&settings(&global)?)?, &command),
-        Command::Run(command) => run::run(&host(&settings(&global)?)?, &command),
+        Command::Call(command) => call::call(&command, || host(&settings(&global)?)),
+        Command::Run(command) => run::run(&command, || host(&settings(&global)?)),
         Command::Events(command) => events::events(readable(&settings(&global)?)?, &command),
         Command::Inspect(command) => inspect::inspect(&settings(&global)?, &command),
         Command::Export { file } => transfer::export(&*readable(&settings(&global)?)?, &file),
         Command::Import { file } => {
             let settings = settings(&global)?;
-            let store = store::open(&settings.store).map_err(Failed::run)?;
-            transfer::import(&*store, &file, settings.events.keep_per_user)
+            let open = || store::open(&settings.store).map_err(Failed::run);
+            transfer::import(&file, open, settings.events.keep_per_user)
         }
         Command::Backup { destination } => transfer::backup(&settings(&global)?.store, &destination),
     }
@@ -126,6 +133,27 @@ fn plugin_source(settings: &Settings) -> PluginSource {
     } else {
         PluginSource::File(settings.plugin.clone())
     }
+}
+
+/// Tells people something on standard error, if anybody can hear it.
+pub(crate) fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Makes a file that appears under its name when it is complete and on disk. Refuses to replace one.
+pub(crate) fn create(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(), Failed>) -> Result<(), Failed> {
+    let failed = |error: &dyn std::fmt::Display| Failed::Run(format!("could not write {}: {error}", path.display()));
+    if path.exists() {
+        return Err(failed(&"the file exists already; name a new one"));
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut partial = tempfile::NamedTempFile::new_in(directory).map_err(|error| failed(&error))?;
+    let mut output = BufWriter::new(partial.as_file_mut());
+    write(&mut output)?;
+    output.flush().map_err(|error| failed(&error))?;
+    drop(output);
+    partial.as_file().sync_all().map_err(|error| failed(&error))?;
+    partial.persist_noclobber(path).map(drop).map_err(|error| failed(&error.error))
 }
 
 /// Writes to standard output, at once.

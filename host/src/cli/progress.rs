@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar over so many bytes, or a count without end. Hidden unless standard error is a terminal and standard output, whose
-/// lines would run into it, is not.
-pub(crate) fn bar(total_bytes: Option<u64>) -> ProgressBar {
-    let watched = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+/// A bar over so many bytes, or a count without end. Hidden unless standard error is a terminal; and where lines are
+/// `printed` to a terminal too, for they would run into it.
+pub(crate) fn bar(total_bytes: Option<u64>, printed: bool) -> ProgressBar {
+    let watched = std::io::stderr().is_terminal() && !(printed && std::io::stdout().is_terminal());
     let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(total_bytes, target);
     let template = match total_bytes {

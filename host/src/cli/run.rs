@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Instant;
 
 use convgroups_host::api::Request;
@@ -17,16 +18,17 @@ use convgroups_host::{Failure, Host, UserId};
 use indicatif::ProgressBar;
 
 use super::args::{Output, Run};
-use super::{Done, Failed, Outcome, progress, table};
+use super::{Done, Failed, Outcome, progress, say, table};
 
 /// A longer line is answered as malformed.
 const MAX_LINE_BYTES: usize = 4 << 20;
 /// Lines that may be read ahead of the answers, for each operation at a time.
 const READ_AHEAD: usize = 16;
 
-pub(crate) fn run(host: &Host, command: &Run) -> Outcome {
+pub(crate) fn run(command: &Run, open: impl FnOnce() -> Result<Host, Failed>) -> Outcome {
     let input = Input::open(&command.file)?;
-    let bar = progress::bar(input.bytes);
+    let host = &open()?;
+    let bar = progress::bar(input.bytes, true);
     let scheduler = Scheduler::new(usize::from(command.concurrency) * READ_AHEAD);
     let (answers, to_write) = channel();
     let started = Instant::now();
@@ -37,18 +39,29 @@ pub(crate) fn run(host: &Host, command: &Run) -> Outcome {
             let bar = bar.clone();
             move || write_answers(&to_write, scheduler, &bar)
         });
-        for _ in 0..command.concurrency {
+        let mut workers = Vec::new();
+        for _ in 0..u32::from(command.concurrency).min(host.max_concurrent()) {
             let answers = answers.clone();
-            scope.spawn(move || work(host, scheduler, &answers, command.output));
+            let worker = move || work(host, scheduler, &answers, command.output);
+            // On a machine that has no room for more threads, those that there are do the work.
+            match Builder::new().spawn_scoped(scope, worker) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => tracing::warn!(%error, running = workers.len(), "could not start another thread"),
+            }
         }
-        let read = read_lines(input, scheduler, &answers, &bar);
+        if workers.is_empty() {
+            scheduler.close();
+        }
+        let read = read_lines(input, scheduler, &answers, command.output, &bar);
         scheduler.close();
         drop(answers);
-        (read, writer.join())
+        let worked = workers.into_iter().try_for_each(ScopedJoinHandle::join);
+        (read, worked.and_then(|()| writer.join()))
     });
     bar.finish_and_clear();
-    let counts = written.map_err(|_| Failed::Run("the thread that writes answers has panicked".to_owned()))??;
-    eprintln!("{}", counts.summary(started));
+    let counts =
+        written.map_err(|_| Failed::Run("a thread has panicked; not all calls were answered".to_owned()))??;
+    say(&counts.summary(started));
     read?;
     Ok(Done::Well)
 }
@@ -154,13 +167,13 @@ impl Scheduler {
     }
 
     /// After an operation: the user's next may run.
-    fn done(&self, user: UserId) {
+    fn done(&self, user: &UserId) {
         let mut state = self.lock();
-        if state.users.get(&user).is_some_and(|queue| !queue.is_empty()) {
-            state.ready.push_back(user);
+        if state.users.get(user).is_some_and(|queue| !queue.is_empty()) {
+            state.ready.push_back(user.clone());
             self.work.notify_one();
         } else {
-            state.users.remove(&user);
+            state.users.remove(user);
             if state.closed && state.users.is_empty() {
                 self.work.notify_all();
             }
@@ -172,6 +185,16 @@ impl Scheduler {
         self.room.notify_one();
     }
 
+    /// Nobody wants answers any more: what has not begun is not run.
+    fn abandon(&self) {
+        self.lock().users.retain(|_, waiting| {
+            waiting.clear();
+            true
+        });
+        self.lock().ready.clear();
+        self.close();
+    }
+
     /// No more operations will come.
     fn close(&self) {
         self.lock().closed = true;
@@ -180,10 +203,27 @@ impl Scheduler {
     }
 }
 
+/// An operation that is being run.
+struct Running<'a> {
+    scheduler: &'a Scheduler,
+    user: UserId,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.scheduler.done(&self.user);
+        // Its answer will be missing, and those after it could never be written.
+        if std::thread::panicking() {
+            self.scheduler.close();
+        }
+    }
+}
+
 fn read_lines(
     mut input: Input,
     scheduler: &Scheduler,
     answers: &Sender<Written>,
+    output: Output,
     bar: &ProgressBar,
 ) -> Result<(), Failed> {
     let mut line = Vec::new();
@@ -196,14 +236,22 @@ fn read_lines(
         }
         match parse(&line) {
             Ok(CallLine { user, request: Ok(request) }) => scheduler.submit(user, Job { place, request }),
-            Ok(CallLine { request: Err(bad), .. }) => answer(answers, place, bad.to_json(), Kind::Refused),
+            Ok(CallLine { request: Err(bad), .. }) => answer(answers, place, unread(&bad, output), Kind::Refused),
             Err(bad) => {
                 let desc = format!("line {}: {}", place + 1, bad.desc);
-                answer(answers, place, BadRequest { desc, ..bad }.to_json(), Kind::Malformed);
+                answer(answers, place, unread(&BadRequest { desc, ..bad }, output), Kind::Malformed);
             }
         }
     }
     Ok(())
+}
+
+/// The answer to what could not be read.
+fn unread(bad: &BadRequest, output: Output) -> String {
+    match output {
+        Output::Json => bad.to_json(),
+        Output::Table => table::failure(bad.code, &bad.desc) + "\n",
+    }
 }
 
 /// Reads a line, or as much as a line may have and skips the rest. Answers how many bytes that was; 0 at the end.
@@ -241,7 +289,9 @@ fn answer(answers: &Sender<Written>, place: u64, text: String, kind: Kind) {
 
 fn work(host: &Host, scheduler: &Scheduler, answers: &Sender<Written>, output: Output) {
     while let Some((user, Job { place, request })) = scheduler.take() {
-        let result = host.call(&user, &request);
+        let running = Running { scheduler, user };
+        let user = &running.user;
+        let result = host.call(user, &request);
         let kind = match &result {
             Ok(_) => Kind::Succeeded,
             Err(error) if matches!(error.failure, Failure::Refused(_)) => Kind::Refused,
@@ -250,11 +300,10 @@ fn work(host: &Host, scheduler: &Scheduler, answers: &Sender<Written>, output: O
         let text = match (result, output) {
             (Ok(reply), Output::Json) => reply.to_json(),
             (Err(error), Output::Json) => error.to_json(),
-            (Ok(reply), Output::Table) => titled(&user, &request, &table::answer(&reply.answer)),
-            (Err(error), Output::Table) => titled(&user, &request, &table::failure(error.code(), &error.desc())),
+            (Ok(reply), Output::Table) => titled(user, &request, &table::answer(&reply.answer)),
+            (Err(error), Output::Table) => titled(user, &request, &table::failure(error.code(), &error.desc())),
         };
         answer(answers, place, text, kind);
-        scheduler.done(user);
     }
 }
 
@@ -333,8 +382,11 @@ fn write_answers(answers: &Receiver<Written>, scheduler: &Scheduler, bar: &Progr
             if next > before { output.flush() } else { Ok(()) }
         };
         if let Err(error) = write() {
-            scheduler.close();
-            return Err(Failed::output(&error));
+            scheduler.abandon();
+            return Err(match Failed::output(&error) {
+                Failed::OutputClosed => Failed::Run("nobody reads the answers any more; stopped".to_owned()),
+                failed => failed,
+            });
         }
         scheduler.written(usize::try_from(next - before).unwrap_or(usize::MAX));
         let errors = counts.refused + counts.failed + counts.malformed;

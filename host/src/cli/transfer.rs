@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
@@ -15,14 +17,16 @@ use convgroups_host::store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Done, Failed, Outcome, progress};
+use super::{Done, Failed, Outcome, create, progress, say};
 
 const FORMAT: &str = "convgroups-export";
 const VERSION: u32 = 1;
 /// Commits at a time, which share flushes.
 const WRITERS: usize = 32;
-/// A user's groups are committed together, or once they hold so many conversations.
-const MAX_CONVERSATIONS_PER_COMMIT: usize = 50_000;
+/// A user's groups are committed together, or once there are so many of them and of conversations in them.
+const MAX_ITEMS_PER_COMMIT: usize = 50_000;
+/// A group is committed in one piece, for which a store has places for a million items.
+const MAX_CONVERSATIONS_PER_GROUP: usize = 500_000;
 
 /// The first line of an export.
 #[derive(Deserialize, Serialize)]
@@ -34,24 +38,36 @@ struct Header {
 
 /// Every other line: one group.
 #[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Line {
     user: UserId,
-    #[serde(flatten)]
-    group: GroupState,
+    group_name: String,
+    #[serde(rename = "conversationIDList")]
+    conversation_id_list: Vec<String>,
 }
 
 pub(crate) fn export(store: &dyn Store, file: &Path) -> Outcome {
-    let to_file = file != Path::new("-");
-    let mut output: Box<dyn Write> = if to_file {
-        let created = File::create_new(file);
-        let created = created.map_err(|error| Failed::Run(format!("could not create {}: {error}", file.display())))?;
-        Box::new(BufWriter::new(created))
+    let (users, groups) = if file == Path::new("-") {
+        let mut output = BufWriter::new(io::stdout().lock());
+        let written = export_to(&mut output, store, true)?;
+        output.flush().map_err(|error| Failed::output(&error))?;
+        written
     } else {
-        Box::new(BufWriter::new(io::stdout().lock()))
+        let mut written = (0, 0);
+        create(file, |output| {
+            written = export_to(output, store, false)?;
+            Ok(())
+        })?;
+        written
     };
-    write_line(&mut output, &Header { format: FORMAT.to_owned(), version: VERSION })?;
+    say(&format!("exported {groups} groups of {users} users"));
+    Ok(Done::Well)
+}
 
-    let bar = progress::bar(None);
+/// Writes everything; answers how many users and groups that was.
+fn export_to(output: &mut dyn Write, store: &dyn Store, printed: bool) -> Result<(u64, u64), Failed> {
+    write_line(output, &Header { format: FORMAT.to_owned(), version: VERSION })?;
+    let bar = progress::bar(None, printed);
     let started = Instant::now();
     let (mut users, mut groups) = (0, 0);
     let mut after = None;
@@ -64,19 +80,15 @@ pub(crate) fn export(store: &dyn Store, file: &Path) -> Outcome {
             let state = store.state(&user).map_err(Failed::run)?.value;
             users += 1;
             groups += state.len() as u64;
-            for group in state {
-                write_line(&mut output, &Line { user: user.clone(), group })?;
+            for GroupState { group_name, conversation_id_list } in state {
+                write_line(output, &Line { user: user.clone(), group_name, conversation_id_list })?;
             }
         }
-        bar.set_message(format!(
-            "{users} users, {groups} groups, {} groups/s",
-            progress::rate(groups, started.elapsed())
-        ));
+        let rate = progress::rate(groups, started.elapsed());
+        bar.set_message(format!("{users} users, {groups} groups, {rate} groups/s"));
     }
-    output.flush().map_err(|error| Failed::output(&error))?;
     bar.finish_and_clear();
-    eprintln!("exported {groups} groups of {users} users");
-    Ok(Done::Well)
+    Ok((users, groups))
 }
 
 fn write_line(output: &mut dyn Write, line: &impl Serialize) -> Result<(), Failed> {
@@ -84,22 +96,38 @@ fn write_line(output: &mut dyn Write, line: &impl Serialize) -> Result<(), Faile
     writeln!(output, "{json}").map_err(|error| Failed::output(&error))
 }
 
-pub(crate) fn import(store: &dyn Store, file: &Path, keep: u32) -> Outcome {
-    let imported = if file == Path::new("-") {
-        import_from(BufReader::new(io::stdin()), None, store, keep)?
-    } else {
-        let open = || {
-            let opened = File::open(file);
-            let opened = opened.map_err(|error| Failed::Run(format!("could not read {}: {error}", file.display())))?;
-            let bytes = opened.metadata().ok().map(|metadata| metadata.len());
-            Ok::<_, Failed>((BufReader::new(opened), bytes))
-        };
-        check_all(open()?.0, store)?;
-        let (reader, bytes) = open()?;
-        import_from(reader, bytes, store, keep)?
+pub(crate) fn import<S: Deref<Target = dyn Store>>(
+    file: &Path,
+    open: impl FnOnce() -> Result<S, Failed>,
+    keep: u32,
+) -> Outcome {
+    let source = seekable(file).map_err(|error| Failed::Run(format!("could not read {}: {error}", file.display())))?;
+    let store = open()?;
+    let rewound = || {
+        (&source).rewind().map_err(|error| Failed::Run(format!("could not read {} again: {error}", file.display())))?;
+        Ok::<_, Failed>(BufReader::new(&source))
     };
-    eprintln!("imported {imported} groups");
+    check_all(rewound()?, &*store)?;
+    let bytes = source.metadata().ok().map(|metadata| metadata.len());
+    let imported = import_from(rewound()?, bytes, &*store, keep)?;
+    say(&format!("imported {imported} groups"));
     Ok(Done::Well)
+}
+
+/// The file itself, or a copy of what comes through a pipe: all of it is checked before any of it is written.
+fn seekable(file: &Path) -> io::Result<File> {
+    let piped: Box<dyn io::Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        let opened = File::open(file)?;
+        if opened.metadata()?.is_file() {
+            return Ok(opened);
+        }
+        Box::new(opened)
+    };
+    let mut copy = tempfile::tempfile()?;
+    io::copy(&mut BufReader::new(piped), &mut copy)?;
+    Ok(copy)
 }
 
 /// Whether every line can be imported; writes nothing.
@@ -107,13 +135,13 @@ fn check_all(reader: impl BufRead, store: &dyn Store) -> Result<(), Failed> {
     let mut names = HashSet::new();
     let mut known: Option<(UserId, HashSet<String>)> = None;
     for line in Lines::new(reader)? {
-        let (number, Line { user, group }) = line?;
+        let (number, Line { user, group_name, .. }) = line?;
         if known.as_ref().is_none_or(|(known, _)| *known != user) {
             let existing = store.groups(&user).map_err(Failed::run)?.value;
             known = Some((user.clone(), existing.into_iter().collect()));
         }
-        let exists = known.as_ref().is_some_and(|(_, existing)| existing.contains(&group.group_name));
-        if exists || !names.insert(key(&user, &group.group_name)) {
+        let exists = known.as_ref().is_some_and(|(_, existing)| existing.contains(&group_name));
+        if exists || !names.insert(key(&user, &group_name)) {
             return Err(bad_line(number, &format!("user {user} has a group of this name already")));
         }
     }
@@ -141,9 +169,11 @@ impl<R: BufRead> Lines<R> {
     fn new(reader: R) -> Result<Self, Failed> {
         let mut lines = reader.lines();
         let first = lines.next().transpose().map_err(|error| bad_line(1, &error.to_string()))?.unwrap_or_default();
-        match serde_json::from_str(&first) {
-            Ok(Header { format, version }) if format == FORMAT && version == VERSION => Ok(Self { lines, number: 1 }),
-            Ok(Header { format, version }) if format == FORMAT => {
+        // A list of the fields' values would do for serde.
+        let header = if first.starts_with('{') { serde_json::from_str(&first).ok() } else { None };
+        match header {
+            Some(Header { format, version }) if format == FORMAT && version == VERSION => Ok(Self { lines, number: 1 }),
+            Some(Header { format, version }) if format == FORMAT => {
                 Err(bad_line(1, &format!("this is version {version} of the format, this program reads {VERSION}")))
             }
             _ => {
@@ -161,9 +191,12 @@ impl<R: BufRead> Iterator for Lines<R> {
         self.number += 1;
         let number = self.number;
         let parse = || {
-            let line: Line =
-                serde_json::from_str(&line.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
-            check(&line.group)?;
+            let line = line.map_err(|error| error.to_string())?;
+            if !line.trim_start().starts_with('{') {
+                return Err("expected an object".to_owned());
+            }
+            let line: Line = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+            check(&line)?;
             Ok((number, line))
         };
         Some(parse().map_err(|reason: String| bad_line(number, &reason)))
@@ -171,7 +204,7 @@ impl<R: BufRead> Iterator for Lines<R> {
 }
 
 /// What a store requires of a group.
-fn check(group: &GroupState) -> Result<(), String> {
+fn check(group: &Line) -> Result<(), String> {
     let text = |what: &str, text: &str, max: usize| {
         if text.is_empty() || text.len() > max || text.contains(char::is_control) {
             return Err(format!("{what} {text:?} is not 1 to {max} bytes without control characters"));
@@ -179,6 +212,9 @@ fn check(group: &GroupState) -> Result<(), String> {
         Ok(())
     };
     text("the group name", &group.group_name, MAX_GROUP_NAME_BYTES)?;
+    if group.conversation_id_list.len() > MAX_CONVERSATIONS_PER_GROUP {
+        return Err(format!("a group of more than {MAX_CONVERSATIONS_PER_GROUP} conversations cannot be imported"));
+    }
     let mut seen = HashSet::new();
     for id in &group.conversation_id_list {
         text("the conversation id", id, MAX_CONVERSATION_ID_BYTES)?;
@@ -193,40 +229,39 @@ fn check(group: &GroupState) -> Result<(), String> {
 struct Batch {
     user: UserId,
     last_line: u64,
-    groups: Vec<GroupState>,
-    conversations: usize,
+    groups: Vec<Change>,
+    items: usize,
 }
 
 fn import_from(reader: impl BufRead, bytes: Option<u64>, store: &dyn Store, keep: u32) -> Result<u64, Failed> {
-    let bar = progress::bar(bytes);
+    let bar = progress::bar(bytes, false);
     let lines = Lines::new(BufReader::new(bar.wrap_read(reader)))?;
     let started = Instant::now();
-    std::thread::scope(|scope| {
+    let written = AtomicU64::new(0);
+    let result = std::thread::scope(|scope| {
         let mut writers = Vec::new();
         let mut queues: Vec<SyncSender<Batch>> = Vec::new();
         for _ in 0..WRITERS {
             let (queue, batches) = sync_channel(4);
             queues.push(queue);
-            writers.push(scope.spawn(move || write_batches(&batches, store, keep)));
+            let written = &written;
+            writers.push(scope.spawn(move || write_batches(&batches, store, keep, written)));
         }
         let read = distribute(lines, &queues, |groups| {
             bar.set_message(format!("{groups} groups, {}/s", progress::rate(groups, started.elapsed())));
         });
         drop(queues);
-        let written: Result<Vec<u64>, Failed> = writers
-            .into_iter()
-            .map(|writer| {
-                writer.join().unwrap_or_else(|_| Err(Failed::Run("a writing thread has panicked".to_owned())))
-            })
-            .collect();
-        bar.finish_and_clear();
-        let written: u64 = written?.into_iter().sum();
-        read.map_err(|failed| match failed {
-            Failed::Run(reason) => Failed::Run(format!("{reason}; {written} groups before it are imported")),
-            failed => failed,
-        })?;
-        Ok(written)
-    })
+        let stopped = || Failed::Run("a writing thread has panicked".to_owned());
+        writers.into_iter().try_for_each(|writer| writer.join().unwrap_or_else(|_| Err(stopped())))?;
+        read
+    });
+    bar.finish_and_clear();
+    let written = written.into_inner();
+    match result {
+        Ok(()) => Ok(written),
+        Err(Failed::Run(reason)) => Err(Failed::Run(format!("{reason}; {written} groups are imported"))),
+        Err(failed) => Err(failed),
+    }
 }
 
 /// Hands each user's groups to always the same writer, which keeps their order.
@@ -244,17 +279,16 @@ fn distribute<R: BufRead>(
     let mut batch: Option<Batch> = None;
     let mut groups = 0;
     for line in lines {
-        let (number, Line { user, group }) = line?;
-        let full = |batch: &Batch| batch.user != user || batch.conversations > MAX_CONVERSATIONS_PER_COMMIT;
-        if let Some(complete) = batch.take_if(|batch| full(batch))
+        let (number, Line { user, group_name, conversation_id_list }) = line?;
+        if let Some(complete) = batch.take_if(|batch| batch.user != user || batch.items > MAX_ITEMS_PER_COMMIT)
             && !send(complete)
         {
             return Ok(());
         }
-        let batch = batch.get_or_insert_with(|| Batch { user, last_line: 0, groups: Vec::new(), conversations: 0 });
+        let batch = batch.get_or_insert_with(|| Batch { user, last_line: 0, groups: Vec::new(), items: 0 });
         batch.last_line = number;
-        batch.conversations += group.conversation_id_list.len();
-        batch.groups.push(group);
+        batch.items += conversation_id_list.len() + 1;
+        batch.groups.push(Change::GroupCreated { group_name, conversation_list: conversation_id_list });
         groups += 1;
         progress(groups);
     }
@@ -262,33 +296,20 @@ fn distribute<R: BufRead>(
     Ok(())
 }
 
-fn write_batches(batches: &Receiver<Batch>, store: &dyn Store, keep: u32) -> Result<u64, Failed> {
-    let mut written = 0;
+fn write_batches(batches: &Receiver<Batch>, store: &dyn Store, keep: u32, written: &AtomicU64) -> Result<(), Failed> {
     for Batch { user, last_line, groups, .. } in batches {
         let failed =
             |reason: &str| bad_line(last_line, &format!("could not import the groups of user {user}: {reason}"));
-        let existing = store.groups(&user).map_err(|error| failed(&error.to_string()))?;
-        if let Some(group) = groups.iter().find(|group| existing.value.contains(&group.group_name)) {
-            return Err(failed(&format!("there is a group named {:?} already", group.group_name)));
-        }
+        let base = store.groups(&user).map_err(|error| failed(&error.to_string()))?.version;
         let count = groups.len() as u64;
-        let changes = groups.into_iter().map(|group| Change::GroupCreated {
-            group_name: group.group_name,
-            conversation_list: group.conversation_id_list,
-        });
-        let commit = Commit {
-            user: user.clone(),
-            base: existing.version,
-            changes: changes.collect(),
-            origin: Origin { method: "import".to_owned(), request_id: format!("line {last_line}") },
-            keep,
-        };
+        let origin = Origin { method: "import".to_owned(), request_id: format!("line {last_line}") };
+        let commit = Commit { user: user.clone(), base, changes: groups, origin, keep, deadline: None };
         match store.commit(commit).map_err(|error| failed(&error.to_string()))? {
-            CommitOutcome::Committed(_) => written += count,
+            CommitOutcome::Committed(_) => written.fetch_add(count, Ordering::Relaxed),
             CommitOutcome::Conflict => return Err(failed("somebody else is changing them")),
-        }
+        };
     }
-    Ok(written)
+    Ok(())
 }
 
 pub(crate) fn backup(store: &str, destination: &Path) -> Outcome {
@@ -297,6 +318,6 @@ pub(crate) fn backup(store: &str, destination: &Path) -> Outcome {
         .ok_or_else(|| Failed::Usage(format!("a backup is made of a store sqlite:PATH, not of {store}")))?;
     let store = SqliteStore::open_read_only(path).map_err(Failed::run)?;
     store.backup(destination).map_err(Failed::run)?;
-    eprintln!("copied {path} to {}", destination.display());
+    say(&format!("copied {path} to {}", destination.display()));
     Ok(Done::Well)
 }

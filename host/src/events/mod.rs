@@ -109,15 +109,17 @@ impl EventReader {
     ///
     /// When the store fails.
     pub fn wait(&mut self, timeout: Duration) -> StoreResult<Vec<Event>> {
-        let deadline = Instant::now() + timeout;
+        // A time that no clock reaches is no limit.
+        let deadline = Instant::now().checked_add(timeout);
         loop {
             let seen = self.notifier.as_ref().map(|notifier| *notifier.commits.lock());
             let events = self.read()?;
             let now = Instant::now();
-            if !events.is_empty() || now >= deadline {
+            if !events.is_empty() || deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(events);
             }
-            let wake = deadline.min(now + POLL_INTERVAL);
+            let poll = now + POLL_INTERVAL;
+            let wake = deadline.map_or(poll, |deadline| deadline.min(poll));
             match (&self.notifier, seen) {
                 (Some(notifier), Some(seen)) => {
                     let mut commits = notifier.commits.lock();

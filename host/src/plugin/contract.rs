@@ -78,7 +78,7 @@ impl Description {
     }
 
     pub(super) fn needs_wasi(&self) -> bool {
-        self.imports().iter().any(|name| is_wasi(name))
+        self.imports().iter().any(|name| is_inert_wasi(name))
     }
 
     /// The contract that the component was built for, if it is one of ours.
@@ -95,10 +95,10 @@ impl Description {
     pub(super) fn check(&self, wasi: Wasi) -> Result<(), PluginError> {
         let inert = wasi == Wasi::Inert && cfg!(feature = "wasi");
         let prefix = format!("{NAMESPACE}:{PACKAGE}/");
-        let allowed = |name: &str| name.starts_with(&prefix) || (inert && is_wasi(name));
+        let allowed = |name: &str| name.starts_with(&prefix) || (inert && is_inert_wasi(name));
         let imports: Vec<String> = self.imports().into_iter().filter(|name| !allowed(name)).collect();
         if !imports.is_empty() {
-            let wasi_would_do = cfg!(feature = "wasi") && imports.iter().all(|name| is_wasi(name));
+            let wasi_would_do = cfg!(feature = "wasi") && imports.iter().all(|name| is_inert_wasi(name));
             return Err(PluginError::ForeignImports { imports, wasi_would_do });
         }
 
@@ -164,8 +164,11 @@ impl Description {
     }
 }
 
-fn is_wasi(name: &str) -> bool {
-    name.starts_with("wasi:")
+/// Whether an interface is one of those that inert WASI has.
+fn is_inert_wasi(name: &str) -> bool {
+    const PACKAGES: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
+    let package = name.strip_prefix("wasi:").and_then(|name| name.split('/').next());
+    package.is_some_and(|package| PACKAGES.contains(&package))
 }
 
 /// Adds the items in which two interfaces differ, of those that matter.

@@ -1,13 +1,12 @@
 //! The engine: how plugins are compiled and how their instances are laid out in memory.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use wasmtime::component::{Component, Linker};
-use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
-};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
+use super::cache::CompileCache;
 use super::run::CallState;
 use super::ticker::Ticker;
 use crate::bindings::PluginPre;
@@ -22,7 +21,7 @@ pub(crate) struct Sandbox {
     pub(super) engine: Engine,
     pub(super) settings: SandboxSettings,
     wasi: Wasi,
-    cache: Option<Cache>,
+    cache: Option<CompileCache>,
     _ticker: Ticker,
 }
 
@@ -64,8 +63,8 @@ impl Sandbox {
         max_concurrent: u32,
         cache_dir: Option<&Path>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(open_cache).transpose()?;
-        let config = configuration(&settings, max_concurrent, cache.clone());
+        let cache = cache_dir.map(CompileCache::open).transpose()?;
+        let config = configuration(&settings, max_concurrent);
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
         let ticker = Ticker::start(engine.clone(), settings.deadline())
             .map_err(|error| format!("could not start the thread that watches deadlines: {error}"))?;
@@ -84,13 +83,16 @@ impl Sandbox {
 
     /// How many compilations the cache on disk has spared this process.
     pub(crate) fn cache_hits(&self) -> usize {
-        self.cache.as_ref().map_or(0, Cache::cache_hits)
+        self.cache.as_ref().map_or(0, CompileCache::hits)
     }
 
     /// Compiles a component, or takes it from the cache, and resolves its imports.
     pub(crate) fn compile(&self, component: &[u8], needs_wasi: bool) -> Result<Compiled, String> {
         let compile = || -> wasmtime::Result<Compiled> {
-            let component = Component::from_binary(&self.engine, component)?;
+            let component = match &self.cache {
+                Some(cache) => cache.compile(&self.engine, component)?,
+                None => Component::from_binary(&self.engine, component)?,
+            };
             let needs = component.resources_required().map(|required| PluginNeeds {
                 memories: required.num_memories,
                 largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
@@ -116,19 +118,24 @@ impl Compiled {
     }
 }
 
-fn configuration(settings: &SandboxSettings, max_concurrent: u32, cache: Option<Cache>) -> Config {
+fn configuration(settings: &SandboxSettings, max_concurrent: u32) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
-        .cache(cache)
         .epoch_interruption(true)
         .max_wasm_stack(settings.max_stack_bytes)
         // Calls are plain functions on the caller's thread: no fibers, no component-level tasks.
         .concurrency_support(false)
         .wasm_component_model(true)
         // What plugins do not need is not there to be attacked.
-        .wasm_memory64(false)
-        .wasm_relaxed_simd(false)
+        .wasm_features(
+            WasmFeatures::THREADS
+                | WasmFeatures::MEMORY64
+                | WasmFeatures::GC
+                | WasmFeatures::EXCEPTIONS
+                | WasmFeatures::RELAXED_SIMD,
+            false,
+        )
         .native_unwind_info(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, max_concurrent)));
     // Memory accesses are checked in code rather than by guard pages. Setting those up and down costs two system calls for
@@ -161,20 +168,4 @@ fn pool(settings: &SandboxSettings, max_concurrent: u32) -> PoolingAllocationCon
         .table_keep_resident(settings.keep_resident_bytes)
         .pagemap_scan(Enabled::No);
     pool
-}
-
-/// Wasmtime's own cache, in a directory that only its owner may use: whoever can write to it decides what code runs.
-fn open_cache(directory: &Path) -> Result<Cache, String> {
-    let failed = |what: &str, error: &dyn fmt::Display| {
-        format!("could not {what} the cache directory {}: {error} (cache_dir, cache)", directory.display())
-    };
-    let mut create = std::fs::DirBuilder::new();
-    create.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
-    create.create(directory).map_err(|error| failed("create", &error))?;
-    let directory: PathBuf = directory.canonicalize().map_err(|error| failed("find", &error))?;
-    let mut config = CacheConfig::new();
-    config.with_directory(directory.clone());
-    Cache::new(config).map_err(|error| failed("use", &error))
 }

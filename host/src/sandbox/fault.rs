@@ -73,9 +73,9 @@ impl PluginFault {
     }
 }
 
-/// Whose fault an error is that ended a call inside wasmtime. `store_time` tells a plugin that ran for too long from one
-/// that waited for the store.
-pub(super) fn ended(error: &wasmtime::Error, store_time: Duration, deadline: Duration) -> Ended {
+/// Whose fault an error is that ended a call inside wasmtime. `longest_read` tells a plugin that ran for too long from
+/// one that waited for the store.
+pub(super) fn ended(error: &wasmtime::Error, longest_read: Duration, deadline: Duration) -> Ended {
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return match fault {
             Fault::OutOfBounds(what) => plugin(PluginFaultKind::Argument, format!("it {what}"), error),
@@ -90,7 +90,7 @@ pub(super) fn ended(error: &wasmtime::Error, store_time: Duration, deadline: Dur
         return plugin(PluginFaultKind::Memory, cap.to_string(), error);
     }
     let kind = match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) if store_time > deadline / 2 => return Ended::SlowStore,
+        Some(Trap::Interrupt) if longest_read > deadline / 2 => return Ended::SlowStore,
         Some(Trap::Interrupt) => {
             let detail = format!("it ran for longer than {} ms (sandbox.deadline_ms)", deadline.as_millis());
             return plugin(PluginFaultKind::Deadline, detail, error);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows how calls are admitted, committed or repeated; it runs one request against one transaction.
 
+mod cache;
 mod engine;
 mod fault;
 mod limiter;

@@ -63,7 +63,7 @@ impl Sandbox {
     ) -> Result<Ran, Ended> {
         let mut store = self.arm(plugin, transaction, limits);
         let called = plugin.pre.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, request));
-        let store_time = store.data().transaction.store_time();
+        let longest_read = store.data().transaction.longest_read();
         #[cfg(feature = "wasi")]
         let output = store.data().wasi.as_ref().map(crate::imports::wasi::InertWasi::output).unwrap_or_default();
         #[cfg(not(feature = "wasi"))]
@@ -72,13 +72,13 @@ impl Sandbox {
         let answer = match called {
             Ok(Ok(answer)) => check(request, answer),
             Ok(Err(refusal)) => check_refusal(refusal),
-            Err(error) => Err(ended(&error, store_time, self.settings.deadline())),
+            Err(error) => Err(ended(&error, longest_read, self.settings.deadline())),
         };
+        if !output.is_empty() && !matches!(answer, Err(Ended::Plugin(_))) {
+            tracing::info!(output, "the plugin wrote");
+        }
         match answer {
             Ok(answer) => {
-                if !output.is_empty() {
-                    tracing::info!(output, "the plugin wrote");
-                }
                 let state = store.into_data();
                 Ok(Ran { answer, transaction: state.transaction, memory_bytes: state.memory.used() })
             }

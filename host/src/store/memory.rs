@@ -98,16 +98,16 @@ impl Store for MemoryStore {
         if current != commit.base {
             return Ok(CommitOutcome::Conflict);
         }
-        let user = users.entry(commit.user).or_default();
         let version = commit.base.next();
         // On a copy, so that changes that do not fit leave nothing behind.
-        let mut groups = user.groups.clone();
+        let mut groups = users.get(&commit.user).map(|user| user.groups.clone()).unwrap_or_default();
         let mut positions = Positions::of(version);
         for change in &commit.changes {
             apply(&mut groups, change, &mut positions).ok_or_else(|| {
                 StoreError::new(StoreErrorKind::Corrupt, "a change does not fit the groups it was worked out on")
             })?;
         }
+        let user = users.entry(commit.user).or_default();
         user.groups = groups;
         user.version = version;
         user.log.push_back(LoggedChange { version, origin: commit.origin, events: commit.changes });

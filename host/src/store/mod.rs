@@ -11,11 +11,14 @@ mod transaction;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
-pub use transaction::{Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_GROUP_NAME_BYTES, Transaction, TransactionError};
+pub use transaction::{
+    Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_GROUP_NAME_BYTES, MAX_GROUPS, Transaction, TransactionError,
+};
 
 use crate::model::{Change, GroupState, LoggedChange, Origin, UserId, Version};
 
@@ -55,6 +58,8 @@ pub struct Commit {
     pub origin: Origin,
     /// How many changes of this user the log keeps, this one included; at least 1.
     pub keep: u32,
+    /// When to stop waiting for the outcome; nothing to wait as long as it takes.
+    pub deadline: Option<Instant>,
 }
 
 /// What became of a [`Commit`].
@@ -173,7 +178,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store fails. The changes are not there then, unless the kind is [`StoreErrorKind::OutcomeUnknown`].
+    /// When the store fails or the deadline comes first. The changes are not there then, unless the kind is
+    /// [`StoreErrorKind::OutcomeUnknown`].
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome>;
 
     /// What happened after a version.
@@ -236,8 +242,9 @@ impl Location {
     fn of(url: &str) -> StoreResult<Self> {
         match url.split_once(':') {
             Some(("memory", "")) => Ok(Self::Memory),
+            // SQLite would take the name for a database without a file, one for each connection.
             #[cfg(feature = "sqlite")]
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            Some(("sqlite", path)) if !path.is_empty() && path != ":memory:" => Ok(Self::Sqlite(path.into())),
             _ => {
                 let known = if cfg!(feature = "sqlite") { "sqlite:PATH or memory:" } else { "memory:" };
                 let message = format!("{url:?} names no store; expected {known}");

@@ -13,6 +13,11 @@ pub const MAX_GROUP_NAME_BYTES: usize = 256;
 /// The longest conversation id that a plugin can store, in bytes. What callers may use is a setting, and less.
 pub const MAX_CONVERSATION_ID_BYTES: usize = 1024;
 
+/// The most groups that a plugin can give to a user, and the most lookups (ids times groups) of one operation: what one
+/// import costs the host is bounded by these, whatever the deadline says.
+pub const MAX_GROUPS: usize = 1000;
+const MAX_LOOKUPS: usize = 1_000_000;
+
 /// How much one call may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -67,7 +72,7 @@ pub struct Transaction {
     base: Option<Version>,
     changes: Vec<Change>,
     staged: u64,
-    store_time: Duration,
+    longest_read: Duration,
 }
 
 type Outcome<T> = Result<T, TransactionError>;
@@ -75,7 +80,7 @@ type Outcome<T> = Result<T, TransactionError>;
 impl Transaction {
     /// Begins a transaction; nothing is read yet.
     pub fn new(store: Arc<dyn Store>, user: UserId, bounds: Bounds) -> Self {
-        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, store_time: Duration::ZERO }
+        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, longest_read: Duration::ZERO }
     }
 
     /// What to commit; nothing when nothing was changed.
@@ -84,9 +89,9 @@ impl Transaction {
         Some(Staged { base, changes: self.changes })
     }
 
-    /// How long the store has kept this call waiting so far.
-    pub(crate) fn store_time(&self) -> Duration {
-        self.store_time
+    /// The longest time that the store has kept this call waiting.
+    pub(crate) fn longest_read(&self) -> Duration {
+        self.longest_read
     }
 
     /// The names of all groups, in the order they were created.
@@ -111,6 +116,9 @@ impl Transaction {
         if names.iter().any(|existing| existing == name) {
             return Err(TransactionError::GroupExists);
         }
+        if names.len() >= MAX_GROUPS {
+            return Err(Fault::OutOfBounds(format!("wanted more than {MAX_GROUPS} groups for one user")).into());
+        }
         let mut seen = HashSet::new();
         let conversation_list: Vec<String> =
             ids.iter().filter(|id| seen.insert(**id)).map(|&id| id.to_owned()).collect();
@@ -124,7 +132,6 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn remove_group(&mut self, name: &str) -> Outcome<()> {
-        check_name(name)?;
         self.contains(name, &[])?;
         self.stage(Change::GroupDeleted { group_name: name.to_owned() })
     }
@@ -135,7 +142,6 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], [`TransactionError::GroupExists`], or a [`Fault`].
     pub fn rename_group(&mut self, old_name: &str, new_name: &str) -> Outcome<()> {
-        check_name(old_name)?;
         check_name(new_name)?;
         let names = self.list_groups()?;
         let exists = |name: &str| names.iter().any(|existing| existing == name);
@@ -154,7 +160,6 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn add_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
-        check_name(group)?;
         self.check_ids(ids)?;
         let size = self.size(group)?;
         let present = self.contains(group, ids)?;
@@ -172,7 +177,6 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn remove_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
-        check_name(group)?;
         self.check_ids(ids)?;
         let present = self.contains(group, ids)?;
         let (removed, leaving) = pick(ids, present.iter().copied());
@@ -186,11 +190,9 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn evict_oldest(&mut self, group: &str, count: u32) -> Outcome<Vec<String>> {
-        check_name(group)?;
-        if count > self.bounds.max_ids {
-            let max = self.bounds.max_ids;
-            return Err(Fault::OutOfBounds(format!("asked to evict {count} conversations, at most {max}")).into());
-        }
+        // As many as one call can change: a group that is far above a limit that was lowered shrinks call by call.
+        let left = u64::from(self.bounds.max_changes).saturating_sub(self.staged);
+        let count = count.min(self.bounds.max_ids).min(u32::try_from(left).unwrap_or(u32::MAX));
         let mut oldest = Vec::new();
         let mut after = 0;
         // Asked at least once, so that a missing group is noticed even if none is to leave.
@@ -216,10 +218,7 @@ impl Transaction {
     pub fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
         let limit = limit.min(MAX_PAGE);
         match group {
-            Some(name) => {
-                check_name(name)?;
-                self.page_of_group(name, after, limit)
-            }
+            Some(name) => self.page_of_group(name, after, limit),
             None if self.changes.is_empty() => {
                 let page = self.read(|store, user| store.page(user, None, after, limit))?;
                 Ok(page.unwrap_or_default())
@@ -235,11 +234,16 @@ impl Transaction {
     /// A [`Fault`].
     pub fn memberships(&mut self, ids: &[&str]) -> Result<Vec<Vec<String>>, Fault> {
         self.check_ids(ids)?;
+        let names = self.list_groups()?;
+        if ids.len().saturating_mul(names.len()) > MAX_LOOKUPS {
+            let (ids, groups) = (ids.len(), names.len());
+            return Err(Fault::OutOfBounds(format!("looked for {ids} conversations in {groups} groups at once")));
+        }
         if self.changes.is_empty() {
             return self.read(|store, user| store.memberships(user, ids));
         }
         let mut memberships = vec![Vec::new(); ids.len()];
-        for name in self.list_groups()? {
+        for name in names {
             let held = match self.contains(&name, ids) {
                 Ok(held) => held,
                 Err(TransactionError::Fault(fault)) => return Err(fault),
@@ -254,6 +258,7 @@ impl Transaction {
     }
 
     fn contains(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
+        check_possible(group)?;
         let Some(staged) = self.touched(group)? else {
             let held = self.read(|store, user| store.contains(user, group, ids))?;
             return held.ok_or(TransactionError::NoSuchGroup);
@@ -270,6 +275,7 @@ impl Transaction {
     }
 
     fn size(&mut self, group: &str) -> Outcome<u32> {
+        check_possible(group)?;
         let Some(staged) = self.touched(group)? else {
             let size = self.read(|store, user| store.size(user, group))?;
             return size.ok_or(TransactionError::NoSuchGroup);
@@ -282,6 +288,7 @@ impl Transaction {
     }
 
     fn page_of_group(&mut self, group: &str, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        check_possible(group)?;
         let Some(staged) = self.touched(group)? else {
             let page = self.read(|store, user| store.page(user, Some(group), after, limit))?;
             return page.ok_or(TransactionError::NoSuchGroup);
@@ -344,7 +351,7 @@ impl Transaction {
     fn read<T>(&mut self, read: impl FnOnce(&dyn Store, &UserId) -> StoreResult<Versioned<T>>) -> Result<T, Fault> {
         let started = Instant::now();
         let answer = read(&*self.store, &self.user);
-        self.store_time += started.elapsed();
+        self.longest_read = self.longest_read.max(started.elapsed());
         let Versioned { version, value } = answer?;
         if *self.base.get_or_insert(version) != version {
             return Err(Fault::Conflict);
@@ -425,6 +432,11 @@ fn count(length: usize) -> u32 {
 
 fn check_name(name: &str) -> Result<(), Fault> {
     check_text("group name", name, MAX_GROUP_NAME_BYTES)
+}
+
+/// A name that no group can have is the name of no group.
+fn check_possible(name: &str) -> Result<(), TransactionError> {
+    check_name(name).map_err(|_| TransactionError::NoSuchGroup)
 }
 
 fn check_text(what: &str, text: &str, max_bytes: usize) -> Result<(), Fault> {

@@ -123,8 +123,9 @@ fn commit_all<T>(
                 savepoint.commit().map_err(write_failed)?;
                 outcomes.push(Ok(outcome));
             }
-            // The savepoint takes back what was done, when it is dropped.
             Err(Misfit::Change(what)) => {
+                // Takes back what was done of this one.
+                savepoint.finish().map_err(write_failed)?;
                 let message = format!("{}: {what}, though nobody has changed it since", path.display());
                 outcomes.push(Err(StoreError::new(StoreErrorKind::Corrupt, message)));
             }
@@ -177,6 +178,9 @@ fn apply(connection: &Connection, prepared: &Prepared) -> Result<CommitOutcome, 
 
 /// The user's row, at the next version; nothing when the user is not at the base version.
 fn raise_version(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<i64>> {
+    if commit.base >= Version::MAX {
+        return Ok(None);
+    }
     let user = commit.user.as_str();
     let row = |row: &rusqlite::Row<'_>| row.get(0);
     if commit.base == Version::default() {

@@ -50,6 +50,19 @@ impl LockFile {
     }
 }
 
+/// The file's one true path: links and the current directory must not make two stores of one, or one of two.
+pub(super) fn absolute(path: &Path) -> StoreResult<PathBuf> {
+    if let Ok(absolute) = path.canonicalize() {
+        return Ok(absolute);
+    }
+    let unusable = |error: &dyn std::fmt::Display| {
+        let message = format!("could not open the directory {}: {error}", parent(path).display());
+        StoreError::new(StoreErrorKind::Unusable, message)
+    };
+    let name = path.file_name().ok_or_else(|| unusable(&"the path names no file"))?;
+    Ok(parent(path).canonicalize().map_err(|error| unusable(&error))?.join(name))
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -102,7 +115,11 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
     check_format(&connection, path, 0)?;
-    migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
+    let mode = migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
+    if mode != "wal" {
+        let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
+        return Err(StoreError::new(StoreErrorKind::Unusable, message));
+    }
     Ok(connection)
 }
 
@@ -155,9 +172,10 @@ fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreRes
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Sets the connection up and takes the steps that are missing; answers the journal mode that the file is in.
+fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
     // On macOS a plain flush stops at the drive's own memory; elsewhere this does nothing.
     connection.pragma_update(None, "fullfsync", true)?;
@@ -169,7 +187,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", step + 1)?;
         transaction.commit()?;
     }
-    Ok(())
+    Ok(mode)
 }
 
 /// Copies everything that is committed into a new file, which appears under its name when it is complete and durable.

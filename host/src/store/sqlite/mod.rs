@@ -8,8 +8,9 @@ mod file;
 mod read;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -19,14 +20,14 @@ use self::file::LockFile;
 use super::{Changes, Commit, CommitOutcome, Member, Store, StoreError, StoreErrorKind, StoreResult, Versioned};
 use crate::model::{GroupState, UserId, Version};
 
-/// Commits that may wait for the committer before the next one blocks.
-const QUEUE: usize = 1024;
+/// Commits that may wait for the committer; the next one is turned away.
+const QUEUE: usize = 16_384;
 
 /// Keeps groups in a SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    /// Connections at rest. There are as many as were ever needed at once, which `calls.max_concurrent` bounds.
+    /// Connections at rest. There are as many as were ever needed at once: calls in flight, event readers, exports.
     readers: Mutex<Vec<Connection>>,
     /// Nothing in a store that was opened to read.
     writer: Option<Writer>,
@@ -52,7 +53,7 @@ impl SqliteStore {
 
     /// As [`SqliteStore::open`], with so many commits for each flush.
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
-        let path = path.to_owned();
+        let path = file::absolute(path)?;
         let lock = LockFile::take(&path)?;
         let connection = file::open_writer(&path)?;
         let (jobs, queue) = sync_channel(QUEUE);
@@ -73,7 +74,7 @@ impl SqliteStore {
     ///
     /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
-        let path = path.as_ref().to_owned();
+        let path = file::absolute(path.as_ref())?;
         let reader = file::open_reader(&path)?;
         Ok(Self { path, readers: Mutex::new(vec![reader]), writer: None })
     }
@@ -106,14 +107,27 @@ impl SqliteStore {
         failed(what, &self.path, error)
     }
 
-    fn ask<T>(&self, job: impl FnOnce(SyncSender<StoreResult<T>>) -> Job) -> StoreResult<T> {
+    fn ask<T>(&self, deadline: Option<Instant>, job: impl FnOnce(SyncSender<StoreResult<T>>) -> Job) -> StoreResult<T> {
         let (reply, answer) = sync_channel(1);
         let jobs = self.writer.as_ref().and_then(|writer| writer.jobs.as_ref()).ok_or_else(|| {
             let path = self.path.display();
             StoreError::new(StoreErrorKind::Unusable, format!("{path} was opened to be read only"))
         })?;
-        jobs.send(job(reply)).map_err(|_| self.stopped(StoreErrorKind::Unavailable))?;
-        receive(&answer).unwrap_or_else(|| Err(self.stopped(StoreErrorKind::OutcomeUnknown)))
+        jobs.try_send(job(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::new(StoreErrorKind::Unavailable, "too many commits wait for the disk"),
+            TrySendError::Disconnected(_) => self.stopped(StoreErrorKind::Unavailable),
+        })?;
+        let received = match deadline {
+            None => answer.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => answer.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+        };
+        received.unwrap_or_else(|error| match error {
+            RecvTimeoutError::Disconnected => Err(self.stopped(StoreErrorKind::OutcomeUnknown)),
+            RecvTimeoutError::Timeout => {
+                let message = format!("the commit to {} did not end in time", self.path.display());
+                Err(StoreError::new(StoreErrorKind::OutcomeUnknown, message))
+            }
+        })
     }
 
     fn stopped(&self, kind: StoreErrorKind) -> StoreError {
@@ -121,13 +135,14 @@ impl SqliteStore {
     }
 }
 
-fn receive<T>(answer: &Receiver<T>) -> Option<T> {
-    answer.recv().ok()
-}
-
 fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
-    let kind = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => StoreErrorKind::Corrupt,
+    use rusqlite::{Error, ErrorCode};
+    let kind = match (error, error.sqlite_error_code()) {
+        (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        | (
+            Error::IntegralValueOutOfRange(..) | Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..),
+            _,
+        ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
     StoreError::new(kind, format!("could not {what} {}: {error}", path.display()))
@@ -178,7 +193,7 @@ impl Store for SqliteStore {
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
         // Encoded here, on the caller's thread: the committer's time is everybody's.
         let (origin, events) = (encode(&commit.origin)?, encode(&commit.changes)?);
-        self.ask(|reply| Job::Commit { commit, origin, events, reply })
+        self.ask(commit.deadline, |reply| Job::Commit { commit, origin, events, reply })
     }
 
     fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
@@ -190,8 +205,10 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> StoreResult<()> {
-        self.with_reader(|reader| reader.query_row("SELECT count(*) FROM users LIMIT 1", [], |_| Ok(())))?;
-        if self.writer.is_some() { self.ask(|reply| Job::Probe { reply }) } else { Ok(()) }
+        self.with_reader(|reader| {
+            reader.query_row("SELECT count(*) FROM (SELECT 1 FROM users LIMIT 1)", [], |_| Ok(()))
+        })?;
+        if self.writer.is_some() { self.ask(None, |reply| Job::Probe { reply }) } else { Ok(()) }
     }
 }
 

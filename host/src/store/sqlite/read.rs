@@ -164,7 +164,13 @@ fn with_user_row<T>(
     let transaction = connection.transaction()?;
     let row = {
         let mut row = transaction.prepare_cached("SELECT id, version FROM users WHERE user_id = ?1")?;
-        let user_row = |row: &Row<'_>| Ok(UserRow { id: row.get(0)?, version: Version(row.get(1)?) });
+        let user_row = |row: &Row<'_>| {
+            let version = Version(row.get(1)?);
+            if version > Version::MAX {
+                return Err(rusqlite::Error::IntegralValueOutOfRange(1, i64::MAX));
+            }
+            Ok(UserRow { id: row.get(0)?, version })
+        };
         row.query_row([user.as_str()], user_row).optional()?
     };
     let value = read(&transaction, row)?;

@@ -1,0 +1,127 @@
+//! Compiled plugins on disk, for the next start.
+//!
+//! A file holds machine code, which wasmtime cannot check. Its digest is stored with it, so that a damaged file is not
+//! used; and the directory must not be writable by others, because whoever can write there decides what code runs.
+
+use std::fs::{self, DirBuilder, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+const DIGEST_BYTES: usize = 32;
+/// Files that are kept; those that were written first go.
+const MAX_FILES: usize = 32;
+const SUFFIX: &str = "compiled";
+
+#[derive(Debug)]
+pub(super) struct CompileCache {
+    directory: PathBuf,
+    hits: AtomicUsize,
+}
+
+impl CompileCache {
+    /// Opens a directory, and creates it if there is none.
+    pub(super) fn open(directory: &Path) -> Result<Self, String> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            format!("the cache directory {} cannot be used: {error} (cache_dir, cache)", directory.display())
+        };
+        let mut create = DirBuilder::new();
+        create.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
+        create.create(directory).map_err(|error| unusable(&error))?;
+        #[cfg(unix)]
+        {
+            let metadata = fs::metadata(directory).map_err(|error| unusable(&error))?;
+            if std::os::unix::fs::MetadataExt::mode(&metadata) & 0o022 != 0 {
+                return Err(unusable(&"others can write to it, and so could run code; chmod go-w helps"));
+            }
+        }
+        Ok(Self { directory: directory.to_owned(), hits: AtomicUsize::new(0) })
+    }
+
+    /// How many compilations were spared.
+    pub(super) fn hits(&self) -> usize {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    /// The compiled component, from the cache if it is there and whole. That it cannot be written to costs time at the
+    /// next start and nothing else.
+    pub(super) fn compile(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<Component> {
+        let path = self.path(engine, component);
+        if let Some(compiled) = read_whole(&path) {
+            // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says so, and nobody
+            // else can write to the directory. Wasmtime itself checks that its version and settings are the same.
+            #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
+            match unsafe { Component::deserialize(engine, compiled) } {
+                Ok(component) => {
+                    self.hits.fetch_add(1, Ordering::Relaxed);
+                    return Ok(component);
+                }
+                Err(error) => tracing::info!(%error, file = %path.display(), "compiling again"),
+            }
+        }
+        let component = Component::from_binary(engine, component)?;
+        if let Err(error) = self.write(&path, &component.serialize()?) {
+            tracing::warn!(%error, file = %path.display(), "could not keep the compiled plugin");
+        }
+        Ok(component)
+    }
+
+    /// A name for what is compiled and how.
+    fn path(&self, engine: &Engine, component: &[u8]) -> PathBuf {
+        let mut settings = std::hash::DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        let mut name = Sha256::digest(component).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
+        name.push_str(&format!("-{:016x}.{SUFFIX}", settings.finish()));
+        self.directory.join(name)
+    }
+
+    /// Writes a file that appears under its name when it is complete.
+    fn write(&self, path: &Path, compiled: &[u8]) -> io::Result<()> {
+        let partial = path.with_extension(format!("{}-partial", std::process::id()));
+        let written = File::create(&partial).and_then(|mut file| {
+            file.write_all(&Sha256::digest(compiled))?;
+            file.write_all(compiled)?;
+            fs::rename(&partial, path)
+        });
+        if written.is_err() {
+            // Best effort: what is left of it is never read.
+            let _ = fs::remove_file(&partial);
+        }
+        written?;
+        self.prune()
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == SUFFIX) {
+                files.push((fs::metadata(&path)?.modified()?, path));
+            }
+        }
+        files.sort_unstable();
+        let surplus = files.len().saturating_sub(MAX_FILES);
+        files.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+/// What was written, if the file is there and undamaged.
+fn read_whole(path: &Path) -> Option<Vec<u8>> {
+    let mut file = fs::read(path).ok()?;
+    if file.len() < DIGEST_BYTES {
+        return None;
+    }
+    let compiled = file.split_off(DIGEST_BYTES);
+    let whole = file == Sha256::digest(&compiled).as_slice();
+    if !whole {
+        tracing::warn!(file = %path.display(), "the compiled plugin is damaged; compiling again");
+    }
+    whole.then_some(compiled)
+}
