@@ -22,4 +22,4 @@ check: setup
 
 # Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
 bench: setup
-	cargo bench --locked --package convgroups-host --features measure --bench calls -- $(BENCH_ARGS)
+	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)

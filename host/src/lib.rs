@@ -50,6 +50,7 @@ mod imports;
 #[doc(hidden)]
 pub mod measure;
 pub mod model;
+mod object;
 pub mod plugin;
 mod sandbox;
 pub mod settings;

@@ -3,7 +3,8 @@
 //! - [`contract!`](crate::store_contract) runs the store contract suite on a store;
 //! - [`conformance`] runs case files against a host;
 //! - [`guests`] has the plugins that misbehave, as components;
-//! - [`model`] is a host in a few lines of plain code, to compare with.
+//! - [`model`] is a host in a few lines of plain code, to compare with;
+//! - [`native`] runs the reference plugin's rules without a sandbox.
 
 /// The README's programs, compiled and run.
 #[cfg(doctest)]
@@ -14,6 +15,7 @@ pub mod conformance;
 pub mod contract;
 pub mod guests;
 pub mod model;
+pub mod native;
 
 use std::sync::Arc;
 

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use convgroups_host::api::{Answer, GroupAndConversations, GroupName, Rename, Request};
+use convgroups_host::api::{
+    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations,
+    GroupName, Rename, Request,
+};
 use convgroups_host::model::{Change, DeletionReason, GroupState, UserId, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
-use convgroups_host::store::{Changes, Commit, CommitOutcome, Member, Store, StoreResult, Versioned};
+use convgroups_host::store::{
+    Bounds, Changes, Commit, CommitOutcome, Member, Store, StoreResult, Transaction, Versioned,
+};
 use convgroups_host::{Failure, Host, HostFault, Settings};
 use convgroups_tests::model::{Model, without_reasons};
-use convgroups_tests::{TestStore, user};
+use convgroups_tests::{TestStore, native, user};
 
 const TASKS: u64 = 64;
 const CALLS_EACH: usize = 12;
@@ -137,6 +142,50 @@ fn one_by_one_the_plugin_answers_as_the_model_does() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_sandbox_answers_what_the_rules_answer_natively() {
+    for when_full in [WhenFull::Refuse, WhenFull::EvictOldest] {
+        for (kind, store) in TestStore::all() {
+            let limits = limits(when_full);
+            let settings = Settings { limits: limits.clone(), ..Settings::default() };
+            let host = Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds");
+            let mut random = fastrand::Rng::with_seed(11);
+            for step in 0..500 {
+                let request = match random.u8(..5) {
+                    0 => some_question(&mut random),
+                    _ => some_request(&mut random),
+                };
+                let bounds = Bounds { max_ids: 1000, max_changes: 1000 };
+                let transaction = Transaction::new(store.store.clone(), user("alice"), bounds);
+                let natively = native::run(transaction, &limits, &request).map_err(Failure::Refused);
+                let sandboxed = host.call(&user("alice"), &request);
+                let sandboxed = sandboxed.map(|reply| reply.answer).map_err(|error| error.failure);
+                assert_eq!(sandboxed, natively, "{kind}, step {step}: {request:?}");
+            }
+        }
+    }
+}
+
+/// Something that changes nothing.
+fn some_question(random: &mut fastrand::Rng) -> Request {
+    let group = ["Work", "Home", "", "nowhere"][random.usize(..4)].to_owned();
+    match random.u8(..3) {
+        0 => Request::GetConversationGroupList,
+        1 => Request::SearchConversations(Conversations {
+            conversation_id_list: (0..random.u8(..8)).map(|number| format!("c2c_{number}")).collect(),
+        }),
+        _ => Request::GetConversationListByFilter(ConversationListQuery {
+            filter: ConversationFilter {
+                conversation_type: [None, Some(ConversationType::C2c), Some(ConversationType::Group)]
+                    [random.usize(..3)],
+                conversation_group: random.bool().then_some(group),
+            },
+            next_seq: random.u64(..3) << 20,
+            count: random.u32(..6),
+        }),
     }
 }
 

@@ -1,17 +1,14 @@
 //! Calls as JSON, with the SDK's names.
 
-use std::fmt;
-use std::marker::PhantomData;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Reply;
 use super::error::{CallError, code};
 use crate::api::{Answer, Method, Request};
 use crate::model::UserId;
+use crate::object::Object;
 
 /// A request that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,29 +94,6 @@ fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
     let end = deserializer.end();
     end.map_err(|error| BadRequest { code: code::MALFORMED_JSON, desc: without_position(&error) })?;
     Ok(parsed)
-}
-
-/// Something that is an object in JSON. (Serde would take a list of the fields' values as well.)
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
-            type Value = T;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields))
-            }
-        }
-
-        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
-    }
 }
 
 /// The path of the offending field and what is wrong with it.

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use admission::Admission;
 pub use error::{CallError, Failure, HostFault, code};
-pub(crate) use json::Object;
 pub use json::{BadRequest, CallLine};
 use lanes::Lanes;
 

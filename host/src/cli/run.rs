@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ const READ_AHEAD: usize = 16;
 pub(crate) fn run(command: &Run, open: impl FnOnce() -> Result<Host, Failed>) -> Outcome {
     let input = Input::open(&command.file)?;
     let host = &open()?;
-    let bar = progress::bar(input.bytes, true);
+    let bar = progress::bar(input.bytes, false);
     let scheduler = Scheduler::new(usize::from(command.concurrency) * READ_AHEAD);
     let (answers, to_write) = channel();
     let started = Instant::now();
@@ -49,10 +49,11 @@ pub(crate) fn run(command: &Run, open: impl FnOnce() -> Result<Host, Failed>) ->
                 Err(error) => tracing::warn!(%error, running = workers.len(), "could not start another thread"),
             }
         }
-        if workers.is_empty() {
-            scheduler.close();
-        }
-        let read = read_lines(input, scheduler, &answers, command.output, &bar);
+        let read = if workers.is_empty() {
+            Err(Failed::Run("not a single thread could be started to run calls".to_owned()))
+        } else {
+            read_lines(input, scheduler, &answers, command.output, &bar)
+        };
         scheduler.close();
         drop(answers);
         let worked = workers.into_iter().try_for_each(ScopedJoinHandle::join);
@@ -187,11 +188,10 @@ impl Scheduler {
 
     /// Nobody wants answers any more: what has not begun is not run.
     fn abandon(&self) {
-        self.lock().users.retain(|_, waiting| {
-            waiting.clear();
-            true
-        });
-        self.lock().ready.clear();
+        let mut state = self.lock();
+        state.users.clear();
+        state.ready.clear();
+        drop(state);
         self.close();
     }
 
@@ -366,6 +366,7 @@ impl Counts {
 fn write_answers(answers: &Receiver<Written>, scheduler: &Scheduler, bar: &ProgressBar) -> Result<Counts, Failed> {
     let started = Instant::now();
     let mut output = BufWriter::new(io::stdout().lock());
+    let shared = io::stdout().is_terminal();
     let mut early: BTreeMap<u64, Written> = BTreeMap::new();
     let mut counts = Counts::default();
     let mut next = 0;
@@ -381,7 +382,9 @@ fn write_answers(answers: &Receiver<Written>, scheduler: &Scheduler, bar: &Progr
             // Whoever reads a line may rely on it, so none is held back.
             if next > before { output.flush() } else { Ok(()) }
         };
-        if let Err(error) = write() {
+        // Lines must not run into the bar.
+        let written = if shared { bar.suspend(&mut write) } else { write() };
+        if let Err(error) = written {
             scheduler.abandon();
             return Err(match Failed::output(&error) {
                 Failed::OutputClosed => Failed::Run("nobody reads the answers any more; stopped".to_owned()),

@@ -9,15 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convgroups_guest::bindings::imported::group_store::{Addition, Member, StoreError};
-use convgroups_guest::bindings::imported::settings::WhenFull;
-use convgroups_guest::{GroupStore, Rules, Settings as GuestSettings};
 use convgroups_host::api::{GroupAndConversations, Request};
 use convgroups_host::measure::{Bare, open_without_group_commit};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::Limits;
-use convgroups_host::store::{Commit, Store, Transaction, TransactionError};
+use convgroups_host::store::{Commit, Store};
 use convgroups_host::{Host, MemoryStore, SqliteStore, UserId, Version};
+use convgroups_tests::native;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -45,11 +43,12 @@ fn sandbox(effort: &Effort) -> Result<(), Failure> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     fill(&*store, &user, 1000)?;
     let bare = Bare::new(store, user)?;
+    let limits = Limits::default();
     for count in [1, 10, 100] {
         let request = deletion(count);
         let mut kept = bare.keep();
         let mut subjects: [&mut dyn FnMut(); 3] = [
-            &mut || native(&bare, black_box(&request)),
+            &mut || drop(black_box(native::run(bare.transaction(), &limits, black_box(&request)))),
             &mut || drop(black_box(kept.call(black_box(&request)))),
             &mut || drop(black_box(bare.fresh(black_box(&request)))),
         ];
@@ -211,93 +210,4 @@ fn ids(count: usize) -> Vec<String> {
 fn deletion(count: usize) -> Request {
     let params = GroupAndConversations { group_name: "Work".to_owned(), conversation_id_list: ids(count) };
     Request::DeleteConversationsFromGroup(params)
-}
-
-/// The same rules, linked into this program.
-fn native(bare: &Bare, request: &Request) {
-    let Request::DeleteConversationsFromGroup(params) = request else { return };
-    let mut rules = Rules::new(Native(bare.transaction()), Defaults(Limits::default()));
-    let ids = params.conversation_id_list.clone();
-    let results = rules.delete_conversations_from_group(&params.group_name, ids);
-    drop(black_box(results.expect("a benchmark's calls succeed")));
-}
-
-struct Native(Transaction);
-
-impl Native {
-    fn answer<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
-        result.map_err(|error| match error {
-            TransactionError::NoSuchGroup => StoreError::NoSuchGroup,
-            TransactionError::GroupExists => StoreError::GroupExists,
-            TransactionError::Fault(fault) => unreachable!("memory does not fail: {fault}"),
-        })
-    }
-}
-
-impl GroupStore for Native {
-    fn list_groups(&mut self) -> Vec<String> {
-        self.0.list_groups().expect("memory does not fail")
-    }
-    fn create_group(&mut self, name: &str, conversation_ids: &[&str]) -> Result<u32, StoreError> {
-        Self::answer(self.0.create_group(name, conversation_ids))
-    }
-    fn remove_group(&mut self, name: &str) -> Result<(), StoreError> {
-        Self::answer(self.0.remove_group(name))
-    }
-    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), StoreError> {
-        Self::answer(self.0.rename_group(old_name, new_name))
-    }
-    fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, StoreError> {
-        let (added, size) = Self::answer(self.0.add_conversations(group, conversation_ids))?;
-        Ok(Addition { added, size })
-    }
-    fn remove_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, StoreError> {
-        Self::answer(self.0.remove_conversations(group, conversation_ids))
-    }
-    fn evict_oldest(&mut self, group: &str, count: u32) -> Result<Vec<String>, StoreError> {
-        Self::answer(self.0.evict_oldest(group, count))
-    }
-    fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, StoreError> {
-        let page = Self::answer(self.0.page_conversations(group, after, limit))?;
-        let member = |member: convgroups_host::store::Member| Member {
-            conversation_id: member.conversation_id,
-            position: member.position,
-        };
-        Ok(page.into_iter().map(member).collect())
-    }
-    fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
-        self.0.memberships(conversation_ids).expect("memory does not fail")
-    }
-}
-
-struct Defaults(Limits);
-
-impl GuestSettings for Defaults {
-    fn max_groups(&self) -> u32 {
-        self.0.max_groups
-    }
-    fn max_group_name_bytes(&self) -> u32 {
-        self.0.max_group_name_bytes
-    }
-    fn max_conversation_id_bytes(&self) -> u32 {
-        self.0.max_conversation_id_bytes
-    }
-    fn max_conversations_per_call(&self) -> u32 {
-        self.0.max_conversations_per_call
-    }
-    fn max_conversations_per_search(&self) -> u32 {
-        self.0.max_conversations_per_search
-    }
-    fn max_conversations_per_page(&self) -> u32 {
-        self.0.max_conversations_per_page
-    }
-    fn max_conversations_per_group(&self) -> u32 {
-        self.0.max_conversations_per_group
-    }
-    fn group_full(&self) -> WhenFull {
-        WhenFull::Refuse
-    }
-    fn allow_empty_creation(&self) -> bool {
-        self.0.allow_empty_creation
-    }
 }

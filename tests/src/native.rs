@@ -1,0 +1,167 @@
+//! The reference plugin's rules, linked natively over a host's transaction: to compare with what the sandbox answers, and
+//! to measure what it costs.
+
+use convgroups_guest::bindings::exported;
+use convgroups_guest::bindings::imported::group_store::{Addition, Member, StoreError};
+use convgroups_guest::bindings::imported::settings::WhenFull;
+use convgroups_guest::{GroupStore, Rules, Settings};
+use convgroups_host::api::{
+    Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
+    OperationError, Request,
+};
+use convgroups_host::settings::{self, Limits};
+use convgroups_host::store::{self, Transaction, TransactionError};
+
+/// Runs an operation; what it staged is dropped.
+///
+/// # Errors
+///
+/// The rules' refusal.
+///
+/// # Panics
+///
+/// When the store fails.
+pub fn run(transaction: Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
+    let mut rules = Rules::new(Groups(transaction), InForce(limits));
+    let ids = || request.conversation_ids().to_vec();
+    let answer = match request {
+        Request::CreateConversationGroup(params) => {
+            rules.create_conversation_group(&params.group_name, ids()).map(results)
+        }
+        Request::GetConversationGroupList => rules.get_conversation_group_list().map(Answer::GroupNames),
+        Request::DeleteConversationGroup(params) => {
+            rules.delete_conversation_group(&params.group_name).map(|()| Answer::Done)
+        }
+        Request::RenameConversationGroup(params) => {
+            rules.rename_conversation_group(&params.old_name, &params.new_name).map(|()| Answer::Done)
+        }
+        Request::AddConversationsToGroup(params) => {
+            rules.add_conversations_to_group(&params.group_name, ids()).map(results)
+        }
+        Request::DeleteConversationsFromGroup(params) => {
+            rules.delete_conversations_from_group(&params.group_name, ids()).map(results)
+        }
+        Request::GetConversationListByFilter(query) => {
+            let filter = exported::ConversationFilter {
+                conversation_type: query.filter.conversation_type.map(|kind| match kind {
+                    ConversationType::C2c => exported::ConversationType::C2c,
+                    ConversationType::Group => exported::ConversationType::Group,
+                }),
+                group_name: query.filter.conversation_group.clone(),
+            };
+            rules.get_conversation_list_by_filter(&filter, query.next_seq, query.count).map(page)
+        }
+        Request::SearchConversations(_) => rules.search_conversations(ids()).map(found),
+    };
+    answer.map_err(|refusal| OperationError { code: refusal.code, desc: refusal.desc })
+}
+
+fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
+    let result = |result: exported::ConversationOperationResult| ConversationOperationResult {
+        conversation_id: result.conversation_id,
+        result_code: result.result_code,
+        result_info: result.result_info,
+    };
+    Answer::Results(results.into_iter().map(result).collect())
+}
+
+fn page(page: exported::ConversationPage) -> Answer {
+    let conversation = |conversation: exported::Conversation| Conversation {
+        conversation_id: conversation.conversation_id,
+        conversation_group_list: conversation.group_names,
+    };
+    Answer::Page(ConversationPage {
+        next_seq: page.next_seq.to_string(),
+        is_finished: page.is_finished,
+        conversation_list: page.conversations.into_iter().map(conversation).collect(),
+    })
+}
+
+fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
+    let result = |result: exported::ConversationSearchResult| ConversationSearchResult {
+        conversation_id: result.conversation_id,
+        result_code: result.result_code,
+        result_info: result.result_info,
+        conversation_group_list: result.group_names,
+    };
+    Answer::Found(results.into_iter().map(result).collect())
+}
+
+/// The store's side. A fault of the store ends the test, as it ends a call.
+struct Groups(Transaction);
+
+fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
+    result.map_err(|error| match error {
+        TransactionError::NoSuchGroup => StoreError::NoSuchGroup,
+        TransactionError::GroupExists => StoreError::GroupExists,
+        TransactionError::Fault(fault) => unreachable!("the store does not fail here: {fault}"),
+    })
+}
+
+impl GroupStore for Groups {
+    fn list_groups(&mut self) -> Vec<String> {
+        self.0.list_groups().expect("the store does not fail here")
+    }
+    fn create_group(&mut self, name: &str, conversation_ids: &[&str]) -> Result<u32, StoreError> {
+        value(self.0.create_group(name, conversation_ids))
+    }
+    fn remove_group(&mut self, name: &str) -> Result<(), StoreError> {
+        value(self.0.remove_group(name))
+    }
+    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), StoreError> {
+        value(self.0.rename_group(old_name, new_name))
+    }
+    fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, StoreError> {
+        let (added, size) = value(self.0.add_conversations(group, conversation_ids))?;
+        Ok(Addition { added, size })
+    }
+    fn remove_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, StoreError> {
+        value(self.0.remove_conversations(group, conversation_ids))
+    }
+    fn evict_oldest(&mut self, group: &str, count: u32) -> Result<Vec<String>, StoreError> {
+        value(self.0.evict_oldest(group, count))
+    }
+    fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, StoreError> {
+        let member = |store::Member { conversation_id, position }| Member { conversation_id, position };
+        Ok(value(self.0.page_conversations(group, after, limit))?.into_iter().map(member).collect())
+    }
+    fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
+        self.0.memberships(conversation_ids).expect("the store does not fail here")
+    }
+}
+
+/// The limits in force.
+struct InForce<'a>(&'a Limits);
+
+impl Settings for InForce<'_> {
+    fn max_groups(&self) -> u32 {
+        self.0.max_groups
+    }
+    fn max_group_name_bytes(&self) -> u32 {
+        self.0.max_group_name_bytes
+    }
+    fn max_conversation_id_bytes(&self) -> u32 {
+        self.0.max_conversation_id_bytes
+    }
+    fn max_conversations_per_call(&self) -> u32 {
+        self.0.max_conversations_per_call
+    }
+    fn max_conversations_per_search(&self) -> u32 {
+        self.0.max_conversations_per_search
+    }
+    fn max_conversations_per_page(&self) -> u32 {
+        self.0.max_conversations_per_page
+    }
+    fn max_conversations_per_group(&self) -> u32 {
+        self.0.max_conversations_per_group
+    }
+    fn group_full(&self) -> WhenFull {
+        match self.0.when_full {
+            settings::WhenFull::Refuse => WhenFull::Refuse,
+            settings::WhenFull::EvictOldest => WhenFull::EvictOldest,
+        }
+    }
+    fn allow_empty_creation(&self) -> bool {
+        self.0.allow_empty_creation
+    }
+}
