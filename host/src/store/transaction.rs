@@ -405,8 +405,8 @@ impl From<StagedGroup<'_>> for TouchedGroup {
 
 /// The ids that are wanted, each once; and for each place whether it was picked.
 fn pick(ids: &[&str], wanted: impl Iterator<Item = bool>) -> (Vec<bool>, Vec<String>) {
-    let mut seen = HashSet::new();
-    let mut picked = Vec::new();
+    let mut seen = HashSet::with_capacity(ids.len());
+    let mut picked = Vec::with_capacity(ids.len());
     let places = ids.iter().zip(wanted).map(|(&id, wanted)| {
         let first = wanted && seen.insert(id);
         if first {
