@@ -1,9 +1,12 @@
 # Everything is built with one profile, so that wasmtime is built once.
 .PHONY: demo test check bench setup
 
-# The target that plugins are compiled to. rustup takes it, and the toolchain, from rust-toolchain.toml.
+# The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
+# missing toolchain by itself, it is told to.
 setup:
-	@rustup target list --installed | grep -qx wasm32-wasip1 || rustup target add wasm32-wasip1
+	@rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip1 \
+		|| rustup target add wasm32-wasip1 \
+		|| { rustup toolchain install && rustup target add wasm32-wasip1; }
 
 # Runs a file of sample calls through the sandboxed plugin on SQLite and shows what came of it.
 demo: setup
