@@ -32,9 +32,10 @@ fn what_64_callers_do_to_one_user_equals_some_serial_order() {
 #[test]
 fn callers_of_three_hosts_on_one_store_equal_some_serial_order_as_well() {
     for when_full in [WhenFull::Refuse, WhenFull::EvictOldest] {
-        for (kind, store) in TestStore::all() {
-            let reruns = run_and_compare(kind, &store, 3, &limits(when_full));
-            assert!(reruns > 0, "{kind}: three hosts never met, so that nothing was tested");
+        for make in [TestStore::memory, TestStore::sqlite] {
+            // Whether hosts meet is a matter of chance; without a rerun nothing was tested.
+            let met = (0..100).any(|_| run_and_compare("three hosts", &make(), 3, &limits(when_full)) > 0);
+            assert!(met, "three hosts never met");
         }
     }
 }
