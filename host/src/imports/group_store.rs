@@ -1,7 +1,7 @@
 //! `group-store`: the calling user's groups, inside the call's transaction.
 
 use crate::bindings::group_store::{Addition, Host, Member, StoreError};
-use crate::sandbox::CallState;
+use crate::sandbox::{CallState, borrowed};
 use crate::store::{self, TransactionError};
 
 type Outcome<T> = Result<T, TransactionError>;
@@ -58,8 +58,4 @@ impl From<store::Member> for Member {
     fn from(store::Member { conversation_id, position }: store::Member) -> Self {
         Self { conversation_id, position }
     }
-}
-
-fn borrowed(ids: &[String]) -> Vec<&str> {
-    ids.iter().map(String::as_str).collect()
 }

@@ -163,7 +163,7 @@ fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Optio
         return Ok((PluginInfo { problem: Some(problem), ..info }, None));
     }
     let started = Instant::now();
-    match sandbox.compile(&bytes, description.needs_wasi()) {
+    match sandbox.compile(&bytes, &info.digest, description.needs_wasi()) {
         Ok(compiled) => {
             let needs = compiled.needs();
             Ok((PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled)))

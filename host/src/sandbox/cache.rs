@@ -50,10 +50,10 @@ impl CompileCache {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// The compiled component, from the cache if it is there and whole. That it cannot be written to costs time at the
+    /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. That it cannot be written to costs time at the
     /// next start and nothing else.
-    pub(super) fn compile(&self, engine: &Engine, component: &[u8]) -> wasmtime::Result<Component> {
-        let path = self.path(engine, component);
+    pub(super) fn compile(&self, engine: &Engine, component: &[u8], digest: &str) -> wasmtime::Result<Component> {
+        let path = self.path(engine, digest);
         if let Some(compiled) = read_whole(&path) {
             // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says so, and nobody
             // else can write to the directory. Wasmtime itself checks that its version and settings are the same.
@@ -74,12 +74,10 @@ impl CompileCache {
     }
 
     /// A name for what is compiled and how.
-    fn path(&self, engine: &Engine, component: &[u8]) -> PathBuf {
+    fn path(&self, engine: &Engine, digest: &str) -> PathBuf {
         let mut settings = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
-        let mut name = Sha256::digest(component).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-        name.push_str(&format!("-{:016x}.{SUFFIX}", settings.finish()));
-        self.directory.join(name)
+        self.directory.join(format!("{digest}-{:016x}.{SUFFIX}", settings.finish()))
     }
 
     /// Writes a file that appears under its name when it is complete.

@@ -86,11 +86,11 @@ impl Sandbox {
         self.cache.as_ref().map_or(0, CompileCache::hits)
     }
 
-    /// Compiles a component, or takes it from the cache, and resolves its imports.
-    pub(crate) fn compile(&self, component: &[u8], needs_wasi: bool) -> Result<Compiled, String> {
+    /// Compiles a component, known to the cache by its digest, or takes it from there; and resolves its imports.
+    pub(crate) fn compile(&self, component: &[u8], digest: &str, needs_wasi: bool) -> Result<Compiled, String> {
         let compile = || -> wasmtime::Result<Compiled> {
             let component = match &self.cache {
-                Some(cache) => cache.compile(&self.engine, component)?,
+                Some(cache) => cache.compile(&self.engine, component, digest)?,
                 None => Component::from_binary(&self.engine, component)?,
             };
             let needs = component.resources_required().map(|required| PluginNeeds {

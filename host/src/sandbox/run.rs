@@ -237,6 +237,7 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
     Answer::Found(results.into_iter().map(result).collect())
 }
 
-fn borrowed(ids: &[String]) -> Vec<&str> {
+/// Ids as the generated bindings and the transaction take them.
+pub(crate) fn borrowed(ids: &[String]) -> Vec<&str> {
     ids.iter().map(String::as_str).collect()
 }
