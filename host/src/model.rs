@@ -210,7 +210,7 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
-    /// The operation, in the SDK's spelling, or `import`.
+    /// The operation, in the SDK's spelling, or `import`; of several in one transaction, all their names with `+` between.
     pub method: String,
     /// The id that the call's answer and log lines carry.
     #[serde(rename = "requestID")]

@@ -4,6 +4,7 @@ mod admission;
 mod error;
 mod json;
 mod lanes;
+mod session;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,15 +14,16 @@ use admission::Admission;
 pub use error::{CallError, Failure, HostFault, code};
 pub use json::{BadRequest, CallLine};
 use lanes::Lanes;
+pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
     Conversations, GroupAndConversations, GroupName, OperationError, Rename, Request,
 };
-use crate::events::{EventReader, Notifier};
+use crate::events::EventReader;
 use crate::model::{Origin, UserId, Version};
 use crate::plugin::{self, Plugin, PluginError, PluginInfo, PluginSource};
-use crate::sandbox::{Ended, Sandbox};
+use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
 use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Store, Transaction};
 
@@ -43,14 +45,14 @@ struct Shared {
     keep: u32,
     admission: Admission,
     lanes: Lanes,
-    notifier: Arc<Notifier>,
+    runner: Runner,
 }
 
 /// An answer whose changes, if there were any, are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<T = Answer> {
     /// What the plugin answered.
-    pub answer: Answer,
+    pub answer: T,
     /// The version that the call's changes led to; nothing when it changed nothing.
     pub version: Option<Version>,
     /// The id of the call, which log lines and events carry too.
@@ -59,6 +61,8 @@ pub struct Reply {
     pub attempts: u32,
     /// Memory that the plugin used, in bytes.
     pub memory_bytes: usize,
+    /// Where the time went, all runs together.
+    pub spent: Spent,
 }
 
 /// Why a host cannot be built.
@@ -84,6 +88,7 @@ pub struct HostBuilder {
     settings: Settings,
     store: Option<Arc<dyn Store>>,
     plugin: Option<PluginSource>,
+    pub(crate) runner: Runner,
 }
 
 impl HostBuilder {
@@ -122,7 +127,7 @@ impl HostBuilder {
     ///
     /// When a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the settings ask.
     pub fn build(self) -> Result<Host, BuildError> {
-        let Self { settings, store, plugin } = self;
+        let Self { settings, store, plugin, runner } = self;
         let sandbox = new_sandbox(&settings)?;
         let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
         let plugin = plugin::load(&sandbox, plugin)?;
@@ -142,7 +147,7 @@ impl HostBuilder {
                 keep: settings.events.keep_per_user,
                 admission,
                 lanes: Lanes::default(),
-                notifier: Arc::default(),
+                runner,
             }),
         })
     }
@@ -199,7 +204,7 @@ impl Host {
     /// Starts with the default settings, the built-in plugin and a store in memory.
     #[must_use]
     pub fn builder() -> HostBuilder {
-        HostBuilder { settings: Settings::default(), store: None, plugin: None }
+        HostBuilder { settings: Settings::default(), store: None, plugin: None, runner: Runner::default() }
     }
 
     /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread, whose stack must
@@ -210,9 +215,36 @@ impl Host {
     /// A rule refused the operation, the plugin failed, or the host did; [`CallError`] tells which. Nothing was changed,
     /// unless the store says that it does not know.
     pub fn call(&self, user: &UserId, request: &Request) -> Result<Reply, CallError> {
-        let request_id = new_request_id();
-        self.shared.call(user, request, &request_id).map_err(|failure| {
-            self.shared.log(user, request, &request_id, &failure);
+        self.call_with(user, request, CallContext::default())
+    }
+
+    /// As [`Host::call`], with an id and a deadline of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn call_with(&self, user: &UserId, request: &Request, context: CallContext) -> Result<Reply, CallError> {
+        self.transact(user, request.method().name(), context, |session| session.call(request))
+    }
+
+    /// Runs several operations for a user, in one transaction: all are kept, or none. `name` is what the log calls them.
+    ///
+    /// After a conflict with another host all of it runs again, from the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`]; the first operation that fails ends all.
+    pub fn transact<T>(
+        &self,
+        user: &UserId,
+        name: &str,
+        context: CallContext,
+        operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
+    ) -> Result<Reply<T>, CallError> {
+        let CallContext { request_id, deadline } = context;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
+        self.shared.call(user, name, &request_id, deadline, operations).map_err(|failure| {
+            self.shared.log(user, name, &request_id, &failure);
             CallError { request_id, failure }
         })
     }
@@ -220,7 +252,7 @@ impl Host {
     /// Reads a user's changes from after a version on.
     #[must_use]
     pub fn events(&self, user: UserId, after: Version) -> EventReader {
-        EventReader::new(Arc::clone(&self.shared.store), user, after, Some(Arc::clone(&self.shared.notifier)))
+        EventReader::new(Arc::clone(&self.shared.store), user, after)
     }
 
     /// How many calls run at a time; more wait.
@@ -381,30 +413,64 @@ fn results(answer: Answer) -> Option<Vec<ConversationOperationResult>> {
     }
 }
 
-fn new_request_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
+/// What runs requests: the sandbox, always, but for a benchmark that compares it with the rules linked natively.
+#[derive(Clone, Default)]
+pub(crate) enum Runner {
+    #[default]
+    Sandbox,
+    #[cfg(feature = "measure")]
+    Native(crate::measure::Native),
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Runner")
+    }
+}
+
+impl Runner {
+    fn run(
+        &self,
+        sandbox: &Sandbox,
+        plugin: &Compiled,
+        transaction: Transaction,
+        limits: &Arc<Limits>,
+        request: &Request,
+    ) -> Result<Ran, Ended> {
+        match self {
+            Self::Sandbox => sandbox.run(plugin, transaction, limits, request),
+            #[cfg(feature = "measure")]
+            Self::Native(native) => native.run(transaction, limits, request),
+        }
+    }
 }
 
 /// What one run of a call led to.
-enum Attempt {
-    Done(Answer, Option<Version>, usize),
+enum Attempt<T> {
+    Done(T, Option<Version>, usize),
     Conflict,
 }
 
 impl Shared {
-    fn call(&self, user: &UserId, request: &Request, request_id: &str) -> Result<Reply, Failure> {
-        let _span = tracing::error_span!("call", request_id, %user, method = request.method().name()).entered();
-        self.check_size(request)?;
-        let deadline = Instant::now() + self.calls.timeout();
+    fn call<T>(
+        &self,
+        user: &UserId,
+        name: &str,
+        request_id: &str,
+        deadline: Instant,
+        mut operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
+    ) -> Result<Reply<T>, Failure> {
+        let _span = tracing::error_span!("call", request_id, %user, method = name).entered();
         let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
         // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
         let _lane = self.lanes.enter(user, deadline).ok_or(HostFault::TimedOut("earlier calls of the same user"))?;
         let _turn = place.start(deadline).ok_or(HostFault::TimedOut("a turn"))?;
+        let mut spent = Spent::default();
         for attempt in 1..=self.calls.max_attempts {
-            match self.attempt(user, request, request_id, deadline)? {
+            match self.attempt(user, request_id, deadline, &mut spent, &mut operations)? {
                 Attempt::Done(answer, version, memory_bytes) => {
                     let request_id = request_id.to_owned();
-                    return Ok(Reply { answer, version, request_id, attempts: attempt, memory_bytes });
+                    return Ok(Reply { answer, version, request_id, attempts: attempt, memory_bytes, spent });
                 }
                 Attempt::Conflict => back_off(attempt, deadline),
             }
@@ -412,70 +478,61 @@ impl Shared {
         Err(HostFault::Busy { attempts: self.calls.max_attempts }.into())
     }
 
-    /// A request that is far beyond every limit would only fill the plugin's memory, and be blamed on the plugin.
-    fn check_size(&self, request: &Request) -> Result<(), Failure> {
-        let refuse = |code, desc| Err(Failure::Refused(OperationError { code, desc }));
-        let (ids, max) = (request.conversation_ids().len(), self.bounds.max_ids);
-        if ids > max as usize {
-            return refuse(code::BATCH_SIZE, format!("the list has {ids} conversations, at most {max} are allowed"));
-        }
-        let (bytes, max) = (request.text_bytes(), self.max_request_bytes);
-        if bytes > max {
-            return refuse(
-                code::INVALID_PARAMETER,
-                format!("the request has {bytes} bytes, at most {max} are allowed"),
-            );
-        }
-        Ok(())
-    }
-
-    /// One run from a fresh transaction and a fresh sandbox to a commit.
-    fn attempt(
+    /// One run from a fresh transaction and fresh sandboxes to a commit.
+    fn attempt<T>(
         &self,
         user: &UserId,
-        request: &Request,
         request_id: &str,
         deadline: Instant,
-    ) -> Result<Attempt, Failure> {
+        spent: &mut Spent,
+        operations: &mut impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
+    ) -> Result<Attempt<T>, Failure> {
         if Instant::now() >= deadline {
             return Err(HostFault::TimedOut("a run without conflict").into());
         }
         let transaction = Transaction::new(Arc::clone(&self.store), user.clone(), self.bounds);
-        let ran = match self.sandbox.run(&self.plugin.compiled, transaction, &self.limits, request) {
-            Ok(ran) => ran,
-            Err(Ended::Refused(refusal)) => return Err(Failure::Refused(refusal)),
-            Err(Ended::Plugin(fault)) => return Err(Failure::Plugin(fault)),
-            Err(Ended::Conflict) => return Ok(Attempt::Conflict),
-            Err(Ended::Store(error)) => return Err(HostFault::Store(error).into()),
-            Err(Ended::SlowStore) => return Err(HostFault::TimedOut("the store").into()),
+        let mut session = Session::new(self, transaction);
+        let answered = operations(&mut session);
+        spent.sandbox += session.spent.sandbox;
+        spent.guest += session.spent.guest;
+        let (methods, memory_bytes) = (std::mem::take(&mut session.methods), session.memory_bytes);
+        let (answer, transaction) = match (answered, session.into_transaction()) {
+            (Ok(answer), Ok(transaction)) => (answer, transaction),
+            (_, Err(Ended::Refused(refusal))) => return Err(Failure::Refused(refusal)),
+            (_, Err(Ended::Plugin(fault))) => return Err(Failure::Plugin(fault)),
+            (_, Err(Ended::Conflict)) => return Ok(Attempt::Conflict),
+            (_, Err(Ended::Store(error))) => return Err(HostFault::Store(error).into()),
+            (_, Err(Ended::SlowStore)) => return Err(HostFault::TimedOut("the store").into()),
+            (Err(_), Ok(_)) => unreachable!("only a session that ends hands out an interruption"),
         };
-        let Some(staged) = ran.transaction.into_staged() else {
-            return Ok(Attempt::Done(ran.answer, None, ran.memory_bytes));
+        spent.reading += transaction.reading();
+        let Some(staged) = transaction.into_staged() else {
+            return Ok(Attempt::Done(answer, None, memory_bytes));
         };
-        if Instant::now() >= deadline {
+        let started = Instant::now();
+        if started >= deadline {
             return Err(HostFault::TimedOut("the plugin").into());
         }
-        let origin = Origin { method: request.method().name().to_owned(), request_id: request_id.to_owned() };
+        let method = methods.iter().map(|method| method.name()).collect::<Vec<_>>().join("+");
         let commit = Commit {
             user: user.clone(),
             base: staged.base,
             changes: staged.changes,
-            origin,
+            origin: Origin { method, request_id: request_id.to_owned() },
             keep: self.keep,
             deadline: Some(deadline),
         };
-        match self.store.commit(commit).map_err(HostFault::Store)? {
+        let outcome = self.store.commit(commit).map_err(HostFault::Store)?;
+        spent.commit += started.elapsed();
+        match outcome {
             CommitOutcome::Conflict => Ok(Attempt::Conflict),
-            CommitOutcome::Committed(version) => {
-                self.notifier.notify();
-                Ok(Attempt::Done(ran.answer, Some(version), ran.memory_bytes))
-            }
+            CommitOutcome::Committed(version) => Ok(Attempt::Done(answer, Some(version), memory_bytes)),
         }
     }
 
     /// Tells the operator what failed. Refusals are the caller's business and are not logged as faults.
-    fn log(&self, user: &UserId, request: &Request, request_id: &str, failure: &Failure) {
-        let (user, method) = (user.as_str(), request.method().name());
+    fn log(&self, user: &UserId, method: &str, request_id: &str, failure: &Failure) {
+        let user = user.as_str();
         match failure {
             Failure::Refused(refusal) => {
                 tracing::debug!(request_id, user, method, code = refusal.code, "refused");

@@ -14,7 +14,7 @@ use super::{Done, Failed, Outcome, print, table};
 const WAIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn events(store: Arc<dyn Store>, command: &Events) -> Outcome {
-    let mut reader = EventReader::of_store(store, command.user.clone(), Version(command.after));
+    let mut reader = EventReader::new(store, command.user.clone(), Version(command.after));
     loop {
         let wait = if command.follow { WAIT } else { Duration::ZERO };
         let events = reader.wait(wait).map_err(Failed::run)?;

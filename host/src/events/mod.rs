@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use event_listener::Listener;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{GroupState, LoggedChange, UserId, Version};
-use crate::store::{Changes, Store, StoreResult};
+use crate::store::{Changes, EventListener, Store, StoreResult, Watch};
 
-/// How often a reader looks for what other processes have committed.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a reader looks for what other processes have committed, where the store does not learn of it.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a reader gets: one committed change, or the state as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,38 +44,29 @@ pub struct FullState {
     pub groups: Vec<GroupState>,
 }
 
-/// Wakes readers when this process has committed something.
-#[derive(Debug, Default)]
-pub(crate) struct Notifier {
-    commits: Mutex<u64>,
-    committed: Condvar,
-}
-
-impl Notifier {
-    pub(crate) fn notify(&self) {
-        *self.commits.lock() += 1;
-        self.committed.notify_all();
-    }
-}
-
 /// Reads one user's changes in order, without gap or repeat.
 #[derive(Debug)]
 pub struct EventReader {
     store: Arc<dyn Store>,
     user: UserId,
     after: Version,
-    notifier: Option<Arc<Notifier>>,
+    /// Nothing when the store has to be polled.
+    watch: Option<Watch>,
 }
 
 impl EventReader {
-    pub(crate) fn new(store: Arc<dyn Store>, user: UserId, after: Version, notifier: Option<Arc<Notifier>>) -> Self {
-        Self { store, user, after, notifier }
+    /// Reads from after a version on, straight from a store, beside whichever host writes to it.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, user: UserId, after: Version) -> Self {
+        let watch = store.watch(&user);
+        Self { store, user, after, watch }
     }
 
-    /// Reads straight from a store, beside whichever host writes to it.
+    /// As [`EventReader::new`], beginning with the whole state.
     #[must_use]
-    pub fn of_store(store: Arc<dyn Store>, user: UserId, after: Version) -> Self {
-        Self::new(store, user, after, None)
+    pub fn from_state(store: Arc<dyn Store>, user: UserId) -> Self {
+        // No log reaches there, so that the first read is answered with the state.
+        Self::new(store, user, Version::MAX)
     }
 
     /// The version that was read last, to resume from.
@@ -112,23 +103,27 @@ impl EventReader {
         // A time that no clock reaches is no limit.
         let deadline = Instant::now().checked_add(timeout);
         loop {
-            let seen = self.notifier.as_ref().map(|notifier| *notifier.commits.lock());
+            let listener = self.listen();
             let events = self.read()?;
             let now = Instant::now();
             if !events.is_empty() || deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(events);
             }
-            let poll = now + POLL_INTERVAL;
-            let wake = deadline.map_or(poll, |deadline| deadline.min(poll));
-            match (&self.notifier, seen) {
-                (Some(notifier), Some(seen)) => {
-                    let mut commits = notifier.commits.lock();
-                    if *commits == seen {
-                        notifier.committed.wait_until(&mut commits, wake);
-                    }
+            match (listener, deadline) {
+                (Some(listener), Some(deadline)) => drop(listener.wait_deadline(deadline)),
+                (Some(listener), None) => listener.wait(),
+                (None, deadline) => {
+                    let poll = now + POLL_INTERVAL;
+                    std::thread::sleep(deadline.map_or(poll, |deadline| deadline.min(poll)) - now);
                 }
-                _ => std::thread::sleep(wake - now),
             }
         }
+    }
+
+    /// For programs that wait in their own way: listen, then read, then wait for the listener. Nothing when the store does
+    /// not learn of what others commit: then read again every [`POLL_INTERVAL`].
+    #[must_use]
+    pub fn listen(&self) -> Option<EventListener> {
+        self.watch.as_ref().map(Watch::listen)
     }
 }

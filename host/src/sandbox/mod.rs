@@ -14,4 +14,4 @@ pub(crate) use engine::{Compiled, Sandbox};
 pub use fault::{PluginFault, PluginFaultKind};
 #[cfg(feature = "measure")]
 pub(crate) use run::Warm;
-pub(crate) use run::{CallState, Ended, borrowed};
+pub(crate) use run::{CallState, Ended, Ran, borrowed};

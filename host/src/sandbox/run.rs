@@ -1,6 +1,7 @@
 //! One run of one request in a fresh sandbox.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 
@@ -47,6 +48,10 @@ pub(crate) struct Ran {
     pub(crate) transaction: Transaction,
     /// Linear memory and tables in use at the end, in bytes.
     pub(crate) memory_bytes: usize,
+    /// How long it took to make the instance.
+    pub(crate) setup: Duration,
+    /// How long the instance ran, imports included.
+    pub(crate) guest: Duration,
 }
 
 /// What a plugin's function answers.
@@ -61,8 +66,12 @@ impl Sandbox {
         limits: &Arc<Limits>,
         request: &Request,
     ) -> Result<Ran, Ended> {
+        let started = Instant::now();
         let mut store = self.arm(plugin, transaction, limits);
-        let called = plugin.pre.instantiate(&mut store).and_then(|instance| call(&instance, &mut store, request));
+        let instance = plugin.pre.instantiate(&mut store);
+        let setup = started.elapsed();
+        let called = instance.and_then(|instance| call(&instance, &mut store, request));
+        let guest = started.elapsed().saturating_sub(setup);
         let longest_read = store.data().transaction.longest_read();
         #[cfg(feature = "wasi")]
         let output = store.data().wasi.as_ref().map(crate::imports::wasi::InertWasi::output).unwrap_or_default();
@@ -80,7 +89,8 @@ impl Sandbox {
         match answer {
             Ok(answer) => {
                 let state = store.into_data();
-                Ok(Ran { answer, transaction: state.transaction, memory_bytes: state.memory.used() })
+                let memory_bytes = state.memory.used();
+                Ok(Ran { answer, transaction: state.transaction, memory_bytes, setup, guest })
             }
             Err(Ended::Plugin(fault)) => Err(Ended::Plugin(Box::new(PluginFault { output, ..*fault }))),
             Err(ended) => Err(ended),

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::{
     Changes, Commit, CommitOutcome, MAX_BATCH, MAX_PAGE, Member, Store, StoreError, StoreErrorKind, StoreResult,
-    Versioned, log_reaches,
+    Versioned, Watch, Watchers, log_reaches,
 };
 use crate::model::{Change, GroupState, LoggedChange, Positions, UserId, Version};
 
@@ -15,6 +16,7 @@ use crate::model::{Change, GroupState, LoggedChange, Positions, UserId, Version}
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     users: Mutex<BTreeMap<UserId, User>>,
+    watchers: Arc<Watchers>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -107,13 +109,15 @@ impl Store for MemoryStore {
                 StoreError::new(StoreErrorKind::Corrupt, "a change does not fit the groups it was worked out on")
             })?;
         }
-        let user = users.entry(commit.user).or_default();
+        let user = users.entry(commit.user.clone()).or_default();
         user.groups = groups;
         user.version = version;
         user.log.push_back(LoggedChange { version, origin: commit.origin, events: commit.changes });
         while user.log.len() > commit.keep.max(1) as usize {
             user.log.pop_front();
         }
+        drop(users);
+        self.watchers.notify(&commit.user);
         Ok(CommitOutcome::Committed(version))
     }
 
@@ -134,6 +138,10 @@ impl Store for MemoryStore {
         let users = self.users.lock();
         let later = users.range::<UserId, _>((from, Bound::Unbounded)).map(|(user, _)| user.clone());
         Ok(later.take(limit.min(MAX_BATCH) as usize).collect())
+    }
+
+    fn watch(&self, user: &UserId) -> Option<Watch> {
+        Some(self.watchers.watch(user.clone()))
     }
 
     fn health(&self) -> StoreResult<()> {

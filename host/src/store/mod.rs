@@ -8,6 +8,7 @@ mod overlay;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use sqlite::SqliteStore;
 pub use transaction::{
     Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_GROUP_NAME_BYTES, MAX_GROUPS, Transaction, TransactionError,
 };
+pub use watch::{EventListener, Watch, Watchers};
 
 use crate::model::{Change, GroupState, LoggedChange, Origin, UserId, Version};
 
@@ -197,12 +199,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>>;
 
+    /// Watches a user's changes, whoever commits them; nothing when this store does not learn of what others commit, so
+    /// that who wants to know has to look again from time to time.
+    fn watch(&self, user: &UserId) -> Option<Watch>;
+
     /// Whether the store can be read and written.
     ///
     /// # Errors
     ///
     /// When it cannot.
     fn health(&self) -> StoreResult<()>;
+
+    /// How many commits shared how many flushes since the store was opened; nothing where each has its own.
+    fn batches(&self) -> BatchCounts {
+        BatchCounts::default()
+    }
+}
+
+/// How commits were made durable together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchCounts {
+    /// Commits, conflicts included.
+    pub commits: u64,
+    /// Flushes.
+    pub flushes: u64,
 }
 
 /// Opens the store that a URL names, for this host alone: `sqlite:PATH`, created if it is not there, or `memory:`.

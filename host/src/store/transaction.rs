@@ -73,6 +73,7 @@ pub struct Transaction {
     changes: Vec<Change>,
     staged: u64,
     longest_read: Duration,
+    reading: Duration,
 }
 
 type Outcome<T> = Result<T, TransactionError>;
@@ -80,7 +81,7 @@ type Outcome<T> = Result<T, TransactionError>;
 impl Transaction {
     /// Begins a transaction; nothing is read yet.
     pub fn new(store: Arc<dyn Store>, user: UserId, bounds: Bounds) -> Self {
-        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, longest_read: Duration::ZERO }
+        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, longest_read: Duration::ZERO, reading: Duration::ZERO }
     }
 
     /// What to commit; nothing when nothing was changed.
@@ -92,6 +93,11 @@ impl Transaction {
     /// The longest time that the store has kept this call waiting.
     pub(crate) fn longest_read(&self) -> Duration {
         self.longest_read
+    }
+
+    /// The time that the store has kept this call waiting, all reads together.
+    pub(crate) fn reading(&self) -> Duration {
+        self.reading
     }
 
     /// The names of all groups, in the order they were created.
@@ -351,7 +357,9 @@ impl Transaction {
     fn read<T>(&mut self, read: impl FnOnce(&dyn Store, &UserId) -> StoreResult<Versioned<T>>) -> Result<T, Fault> {
         let started = Instant::now();
         let answer = read(&*self.store, &self.user);
-        self.longest_read = self.longest_read.max(started.elapsed());
+        let took = started.elapsed();
+        self.longest_read = self.longest_read.max(took);
+        self.reading += took;
         let Versioned { version, value } = answer?;
         if *self.base.get_or_insert(version) != version {
             return Err(Fault::Conflict);

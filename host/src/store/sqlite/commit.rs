@@ -1,6 +1,8 @@
 //! The thread that commits: takes what waits, and makes it durable with one flush.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -8,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::read::group_id;
 use super::{failed, file};
 use crate::model::{Change, Positions, Version};
-use crate::store::{Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult};
+use crate::store::{BatchCounts, Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult, Watchers};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
 pub(super) const MAX_BATCH: usize = 256;
@@ -29,16 +31,31 @@ pub(super) enum Job {
 
 type CommitReply = (SyncSender<StoreResult<CommitOutcome>>, StoreResult<CommitOutcome>);
 
+/// What others may know of the committer's work.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) watchers: Arc<Watchers>,
+    commits: AtomicU64,
+    flushes: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn batches(&self) -> BatchCounts {
+        BatchCounts { commits: self.commits.load(Ordering::Relaxed), flushes: self.flushes.load(Ordering::Relaxed) }
+    }
+}
+
 pub(super) struct Committer {
     path: PathBuf,
+    progress: Arc<Progress>,
     /// Nothing after a failure, until the file can be opened again.
     connection: Option<Connection>,
     max_batch: usize,
 }
 
 impl Committer {
-    pub(super) fn new(path: PathBuf, connection: Connection, max_batch: usize) -> Self {
-        Self { path, connection: Some(connection), max_batch }
+    pub(super) fn new(path: PathBuf, connection: Connection, max_batch: usize, progress: Arc<Progress>) -> Self {
+        Self { path, progress, connection: Some(connection), max_batch }
     }
 
     /// Works until nobody can send jobs any more.
@@ -82,7 +99,16 @@ impl Committer {
         let path = self.path.clone();
         let result = self.connection().and_then(|connection| commit_all(connection, &commits, &path));
         match result {
-            Ok(outcomes) => commits.into_iter().map(|(_, reply)| reply).zip(outcomes).collect(),
+            Ok(outcomes) => {
+                self.progress.flushes.fetch_add(1, Ordering::Relaxed);
+                self.progress.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
+                for ((prepared, _), outcome) in commits.iter().zip(&outcomes) {
+                    if let Ok(CommitOutcome::Committed(_)) = outcome {
+                        self.progress.watchers.notify(&prepared.commit.user);
+                    }
+                }
+                commits.into_iter().map(|(_, reply)| reply).zip(outcomes).collect()
+            }
             Err(error) => {
                 tracing::error!(%error, commits = commits.len(), "a batch of commits failed; opening the store again");
                 // Whatever state the connection is in, it ends here.

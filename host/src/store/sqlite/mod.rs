@@ -8,6 +8,7 @@ mod file;
 mod read;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -15,9 +16,11 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use self::commit::{Committer, Job};
+use self::commit::{Committer, Job, Progress};
 use self::file::LockFile;
-use super::{Changes, Commit, CommitOutcome, Member, Store, StoreError, StoreErrorKind, StoreResult, Versioned};
+use super::{
+    BatchCounts, Changes, Commit, CommitOutcome, Member, Store, StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
+};
 use crate::model::{GroupState, UserId, Version};
 
 /// Commits that may wait for the committer; the next one is turned away.
@@ -35,6 +38,7 @@ pub struct SqliteStore {
 
 #[derive(Debug)]
 struct Writer {
+    progress: Arc<Progress>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     _lock: LockFile,
@@ -57,14 +61,15 @@ impl SqliteStore {
         let lock = LockFile::take(&path)?;
         let connection = file::open_writer(&path)?;
         let (jobs, queue) = sync_channel(QUEUE);
-        let committer = Committer::new(path.clone(), connection, max_batch);
+        let progress = Arc::<Progress>::default();
+        let committer = Committer::new(path.clone(), connection, max_batch, Arc::clone(&progress));
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
             })?;
-        let writer = Writer { jobs: Some(jobs), thread: Some(thread), _lock: lock };
+        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), _lock: lock };
         Ok(Self { path, readers: Mutex::default(), writer: Some(writer) })
     }
 
@@ -202,6 +207,15 @@ impl Store for SqliteStore {
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
         self.with_reader(|reader| read::users(reader, after, limit))
+    }
+
+    fn watch(&self, user: &UserId) -> Option<Watch> {
+        // Who only reads does not learn of what the writing process commits.
+        self.writer.as_ref().map(|writer| writer.progress.watchers.watch(user.clone()))
+    }
+
+    fn batches(&self) -> BatchCounts {
+        self.writer.as_ref().map_or_else(BatchCounts::default, |writer| writer.progress.batches())
     }
 
     fn health(&self) -> StoreResult<()> {
