@@ -1,0 +1,364 @@
+//! The HTTP server: the SDK-shaped API for apps (`/v1`), Tencent's REST API for back ends (`/v4`), a stream of events, and
+//! what operators need. `docs/http.md` is its reference.
+//!
+//! ```no_run
+//! use convgroups_host::server::{KeySource, Server};
+//! use convgroups_host::{Host, Settings};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut settings = Settings::default();
+//! settings.auth.sdk_app_id = 1_400_000_000;
+//! settings.auth.keys_file = "usersig.keys".into();
+//! let host = Host::builder().settings(settings.clone()).build()?;
+//! let keys = KeySource::find(&settings.auth)?.ok_or("no keys")?;
+//!
+//! let server = Server::bind(host, &settings, keys)?;
+//! println!("listening on {}", server.address());
+//! server.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod auth;
+mod connection;
+mod console;
+mod events;
+mod gate;
+mod metrics;
+mod openapi;
+mod ops;
+mod rejection;
+mod reload;
+mod rest;
+mod sdk;
+mod tls;
+pub mod usersig;
+
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use tokio::sync::{Semaphore, watch};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
+
+pub use self::auth::{KEYS_VARIABLE, KeySource};
+use self::auth::Authenticator;
+use self::connection::Doorkeeper;
+use self::gate::{Gate, Tally};
+use self::metrics::{Label, Metrics};
+use self::rejection::{Outcome, Rejection};
+use crate::call::{Host, new_request_id};
+use crate::model::UserId;
+use crate::settings::{ServerSettings, Settings};
+
+/// The header that carries a request's id in every answer.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How often files and memories are looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(2);
+
+/// What all handlers share.
+struct App {
+    host: Host,
+    settings: ServerSettings,
+    auth: Authenticator,
+    gate: Arc<Gate>,
+    metrics: Metrics,
+    streams: Arc<Semaphore>,
+    streams_of_users: Tally,
+    readiness: ops::Readiness,
+    stopping: watch::Sender<bool>,
+}
+
+impl App {
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Waits until the server is to stop.
+    async fn stopping(&self) {
+        // The sender is here, so that this ends only with the value.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Counts a call and writes it to the log.
+    fn ended(&self, label: Label, outcome: Outcome, code: i32, user: Option<&UserId>, took: Duration) {
+        self.metrics.call_ended(label, outcome, took);
+        let Label { api, method } = label;
+        let user = user.map_or("", UserId::as_str);
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(api, method, user, outcome = outcome.as_str(), code, microseconds, "call");
+    }
+}
+
+/// The id of a request, which its answer and all log lines about it carry.
+#[derive(Clone)]
+struct RequestId(String);
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The address cannot be listened on.
+    #[error("could not listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It stopped by itself.
+    #[error("the server stopped: {0}")]
+    Stopped(#[from] std::io::Error),
+}
+
+/// A server that listens, but does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<RustlsConfig>,
+    reload: reload::Reload,
+    app: Arc<App>,
+    router: Router,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("App").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Listens as the settings say.
+    ///
+    /// # Errors
+    ///
+    /// When a setting, a key or a certificate cannot be used, plain HTTP would be spoken to other machines though the
+    /// settings do not allow it, or the address is taken.
+    pub fn bind(host: Host, settings: &Settings, keys: KeySource) -> Result<Self, ServerError> {
+        let server = &settings.server;
+        if settings.auth.sdk_app_id == 0 {
+            let reason = "auth.sdk_app_id is not set: it is the SDKAppID that signatures are made for";
+            return Err(ServerError::Setting(reason.to_owned()));
+        }
+        let loaded = keys.load().map_err(ServerError::Setting)?;
+        let tls = tls_config(server)?;
+        let (listener, address) = listen(&server.listen)?;
+        if tls.is_none() && !address.ip().is_loopback() && !server.allow_plain_http {
+            return Err(ServerError::Setting(format!(
+                "{address} can be reached from other machines, and signatures would be sent in the clear: set \
+                 server.tls_certificate and server.tls_key, or, behind a proxy that speaks TLS, server.allow_plain_http"
+            )));
+        }
+        let cors = cors(&server.allowed_origins)?;
+        let gate = Arc::new(Gate::new(&settings.calls, server));
+        let metrics = Metrics::new(&host, {
+            let (gate, store) = (Arc::clone(&gate), Arc::clone(host.store()));
+            move || {
+                let batches = store.batches();
+                metrics::State {
+                    running: gate.running(),
+                    max_running: gate.max_running(),
+                    waiting: gate.waiting(),
+                    commits: batches.commits,
+                    flushes: batches.flushes,
+                }
+            }
+        });
+        let app = Arc::new(App {
+            auth: Authenticator::new(&settings.auth, loaded),
+            gate,
+            metrics,
+            streams: Arc::new(Semaphore::new(server.max_event_streams as usize)),
+            streams_of_users: Tally::new(server.max_event_streams_per_user),
+            readiness: ops::Readiness::default(),
+            stopping: watch::Sender::new(false),
+            settings: server.clone(),
+            host,
+        });
+        let reload = reload::Reload::new(Arc::clone(&app), keys, tls.clone());
+        let router = router(Arc::clone(&app), cors);
+        Ok(Self { listener, address, tls, reload, app, router })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Answers requests until `stop` is ready; then ends the event streams, lets calls in flight finish, refuses new ones,
+    /// and returns.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot go on.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+        let Self { listener, tls, reload, app, router, .. } = self;
+        let handle = Handle::new();
+        let housekeeping = tokio::spawn(reload.run());
+        let settings = &app.settings;
+        let milliseconds = Duration::from_millis;
+        let doorkeeper = Doorkeeper::new(
+            settings.max_connections,
+            milliseconds(settings.write_timeout_ms),
+            app.metrics.connections.clone(),
+        );
+        let header_timeout = milliseconds(settings.header_timeout_ms);
+        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).first_request_timeout(header_timeout);
+        let http = server.http_builder();
+        http.http1().header_read_timeout(header_timeout).max_buf_size(settings.max_header_bytes);
+        http.http2()
+            .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+            .max_concurrent_streams(100)
+            .keep_alive_interval(Some(Duration::from_secs(20)));
+        let service = router.into_make_service();
+        let serving = async {
+            match tls {
+                None => server.acceptor(doorkeeper).serve(service).await,
+                Some(config) => {
+                    let tls = RustlsAcceptor::new(config).handshake_timeout(header_timeout).acceptor(doorkeeper);
+                    server.acceptor(tls).serve(service).await
+                }
+            }
+        };
+        tokio::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => served,
+            () = stop => {
+                let patience = milliseconds(app.settings.shutdown_timeout_ms);
+                tracing::info!("stopping: calls in flight may finish, new ones are refused");
+                app.gate.close();
+                app.stopping.send_replace(true);
+                handle.graceful_shutdown(Some(patience));
+                let served = serving.await;
+                // Calls whose client has gone are finished all the same.
+                if tokio::time::timeout(patience, app.gate.finished()).await.is_err() {
+                    tracing::warn!("calls were still running when the time to stop was over");
+                }
+                served
+            }
+        };
+        housekeeping.abort();
+        Ok(served?)
+    }
+}
+
+fn tls_config(settings: &ServerSettings) -> Result<Option<RustlsConfig>, ServerError> {
+    let (certificate, key) = (&settings.tls_certificate, &settings.tls_key);
+    match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => {
+            let config = tls::load(certificate, key).map_err(|error| ServerError::Setting(format!("TLS: {error}")))?;
+            Ok(Some(RustlsConfig::from_config(config)))
+        }
+        _ => Err(ServerError::Setting("server.tls_certificate and server.tls_key go together".to_owned())),
+    }
+}
+
+fn listen(address: &str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |error| ServerError::Listen { address: address.to_owned(), error };
+    let resolved: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
+    let listener = TcpListener::bind(resolved.as_slice()).map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
+}
+
+fn cors(origins: &[String]) -> Result<CorsLayer, ServerError> {
+    let wrong = |origin: &str| {
+        let reason = "expected scheme, host and, where it is not the scheme's own, port, as https://chat.example.com";
+        ServerError::Setting(format!("server.allowed_origins has {origin:?}: {reason}"))
+    };
+    let mut allowed = Vec::with_capacity(origins.len());
+    for origin in origins {
+        // A browser sends neither a path nor a slash at the end, and `*` would be every page there is.
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let host = rest.filter(|host| !host.is_empty() && !host.contains(['/', '*', '?', '#', '@']));
+        let value = host.and_then(|_| HeaderValue::from_str(origin).ok());
+        allowed.push(value.ok_or_else(|| wrong(origin))?);
+    }
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(allowed))
+        .allow_methods([HttpMethod::GET, HttpMethod::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("last-event-id")])
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600)))
+}
+
+fn router(app: Arc<App>, cors: CorsLayer) -> Router {
+    let sdk = Router::new()
+        .route("/v1/events", get(events::events))
+        .route("/v1/{method}", post(sdk::call))
+        .layer(cors);
+    Router::new()
+        .merge(sdk)
+        .route("/v4/{service}/{command}", any(rest::call))
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics))
+        .route("/openapi.json", get(openapi::serve))
+        .merge(console::router())
+        .fallback(nowhere)
+        // Bodies are read with a limit of our own, which has an answer of ours.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(identify))
+        .with_state(app)
+}
+
+/// Gives a request its id.
+async fn identify(mut request: Request, next: Next) -> Response {
+    let id = new_request_id();
+    let span = tracing::info_span!("request", request_id = id);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).instrument(span).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+async fn nowhere(Extension(RequestId(_)): Extension<RequestId>) -> Response {
+    sdk::render(Rejection::no_such_method("there is nothing at this address; /openapi.json lists what there is"))
+}
+
+fn json(body: String) -> Response {
+    let content_type = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+}
+
+/// Reads a request's body within its limits of size and time.
+async fn read_body(app: &App, body: Body) -> Result<String, Rejection> {
+    let max = app.settings.max_body_bytes;
+    let patience = Duration::from_millis(app.settings.body_timeout_ms);
+    let read = tokio::time::timeout(patience, axum::body::to_bytes(body, max));
+    let bytes = read.await.map_err(|_| Rejection::slow_body())?.map_err(|error| {
+        // Which of the two it was is only told by the source of the error.
+        let limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
+        if limit {
+            return Rejection::too_large(max);
+        }
+        Rejection::bad_request(rejection::code::MALFORMED_URL, "the request's body was cut off")
+    })?;
+    String::from_utf8(bytes.into()).map_err(|_| {
+        Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8")
+    })
+}

@@ -1,0 +1,79 @@
+//! What operators and their machines ask for: is it alive, is it ready, how is it doing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Mutex;
+
+use super::{App, json};
+
+/// How long an answer about the store holds, so that probes do not become a load.
+const HOLDS: Duration = Duration::from_secs(1);
+/// A store that takes longer to answer is not ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the store last said.
+#[derive(Default)]
+pub(super) struct Readiness(Mutex<Option<(Instant, bool)>>);
+
+/// The process runs and answers.
+pub(super) async fn healthz() -> Response {
+    json(r#"{"status":"ok"}"#.to_owned())
+}
+
+/// The store can be read and written, the plugin is loaded, and the server is not about to stop.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let unready = |status: &str| {
+        let body = format!(r#"{{"status":"{status}"}}"#);
+        (StatusCode::SERVICE_UNAVAILABLE, json(body)).into_response()
+    };
+    if app.is_stopping() {
+        return unready("stopping");
+    }
+    if store_is_healthy(&app).await { json(r#"{"status":"ready"}"#.to_owned()) } else { unready("store unavailable") }
+}
+
+async fn store_is_healthy(app: &Arc<App>) -> bool {
+    // Held while asking, so that there is one question at a time.
+    let mut last = app.readiness.0.lock().await;
+    if let Some((at, healthy)) = *last
+        && at.elapsed() < HOLDS
+    {
+        return healthy;
+    }
+    let store = Arc::clone(app.host.store());
+    let asked = tokio::task::spawn_blocking(move || store.health());
+    let healthy = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(Ok(()))) => true,
+        Ok(Ok(Err(error))) => {
+            tracing::error!(%error, "the store is not healthy");
+            false
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the store's health could not be asked for");
+            false
+        }
+        Err(_elapsed) => {
+            tracing::error!("the store does not answer in time");
+            false
+        }
+    };
+    *last = Some((Instant::now(), healthy));
+    healthy
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    match app.metrics.encode() {
+        Ok(text) => {
+            let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, HeaderValue::from_static(form))], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `/v1`: the API in the SDK's words.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::metrics::Label;
+use super::rejection::{Outcome, Rejection, code};
+use super::{App, RequestId, json, read_body};
+use crate::api::{Method, Request};
+use crate::call::CallContext;
+
+const API: &str = "v1";
+/// The label of calls to methods that do not exist.
+const UNKNOWN: &str = "unknown";
+
+/// `POST /v1/<method>`
+pub(super) async fn call(
+    State(app): State<Arc<App>>,
+    Extension(RequestId(id)): Extension<RequestId>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let started = Instant::now();
+    let method = Method::ALL.into_iter().find(|method| method.name() == name);
+    let label = Label { api: API, method: method.map_or(UNKNOWN, Method::name) };
+    let (answer, user) = match authenticate(&app, &headers) {
+        Err(rejection) => (Err(rejection), None),
+        Ok(caller) => (answer(&app, &id, method, &name, &caller, body).await, Some(caller.user)),
+    };
+    let (outcome, code) = answer.as_ref().map_or_else(|failed| (failed.outcome, failed.code), |_| (Outcome::Ok, 0));
+    app.ended(label, outcome, code, user.as_ref(), started.elapsed());
+    answer.map_or_else(render, json)
+}
+
+/// The caller of a request to `/v1`.
+pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rejection> {
+    let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+        Rejection::unauthenticated(code::USERSIG, "there is no UserSig: send the header Authorization: Bearer <UserSig>")
+    })?;
+    // The scheme's name is written in any case (RFC 9110, 11.1).
+    let signature = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, signature)| signature.trim())
+        .ok_or_else(|| {
+            Rejection::unauthenticated(code::USERSIG, "the header Authorization is not of the form Bearer <UserSig>")
+        })?;
+    let caller = app.auth.verify(signature)?;
+    app.gate.check_rate(Some(&caller.user))?;
+    Ok(caller)
+}
+
+async fn answer(
+    app: &Arc<App>,
+    id: &str,
+    method: Option<Method>,
+    name: &str,
+    caller: &Caller,
+    body: Body,
+) -> Result<String, Rejection> {
+    let method = method.ok_or_else(|| {
+        let methods = Method::ALL.map(Method::name).join(", ");
+        Rejection::no_such_method(format!("there is no {name:?}, but {methods}"))
+    })?;
+    let body = read_body(app, body).await?;
+    // A method without parameters may be called without a body.
+    let params = if body.trim().is_empty() { "{}" } else { &body };
+    let request = Request::from_json(method, params)?;
+    let (host, user, context) = (app.host.clone(), caller.user.clone(), id.to_owned());
+    let call = move |deadline| {
+        let context = CallContext { request_id: context, deadline: Some(deadline) };
+        host.call_with(&user, &request, context)
+    };
+    let reply = app.gate.run(&caller.user, id, call).await??;
+    app.metrics.call_succeeded(&reply.spent, reply.attempts, reply.version.is_some());
+    Ok(reply.to_json())
+}
+
+/// A rejection as the SDK gives it: `{"code":…,"desc":…}`.
+#[derive(Serialize)]
+struct Failed<'a> {
+    code: i32,
+    desc: &'a str,
+}
+
+pub(super) fn render(rejection: Rejection) -> Response {
+    let Rejection { status, code, desc, retry_after, .. } = rejection;
+    let body = serde_json::to_string(&Failed { code, desc: &desc }).expect("a number and a text have a JSON form");
+    let mut response = (status, json(body)).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == axum::http::StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
