@@ -46,6 +46,7 @@ mod bindings;
 pub mod call;
 pub mod events;
 mod imports;
+pub mod marks;
 #[cfg(feature = "measure")]
 #[doc(hidden)]
 pub mod measure;
