@@ -36,6 +36,7 @@
 //! |---|---|
 //! | `bundled-plugin` | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
 //! | `sqlite` | [`SqliteStore`], the durable store |
+//! | `server` | [`server`], the HTTP server |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
 //! | `cli` | the binary `convgroups` |
 //!
@@ -46,6 +47,7 @@ mod bindings;
 pub mod call;
 pub mod events;
 mod imports;
+pub mod marks;
 #[cfg(feature = "measure")]
 #[doc(hidden)]
 pub mod measure;
@@ -53,6 +55,8 @@ pub mod model;
 mod object;
 pub mod plugin;
 mod sandbox;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod settings;
 pub mod store;
 

@@ -157,7 +157,7 @@ impl TryFrom<u8> for DeletionReason {
     }
 }
 
-/// One change to a user's groups. As JSON it is the event that the SDK's listeners know, by its SDK name.
+/// One change to a user's groups and conversations. As JSON it is the event that the SDK's listeners know, by its SDK name.
 ///
 /// Only what had an effect is a change: conversations that were in the group before are not listed as added, those that
 /// were not in it are not listed as deleted.
@@ -204,6 +204,12 @@ pub enum Change {
         /// Why.
         reason: DeletionReason,
     },
+    /// Conversations got other marks or custom data.
+    #[serde(rename = "onConversationChanged")]
+    ConversationsChanged {
+        /// What each has now; one without marks and custom data has none any more.
+        conversation_list: Vec<ConversationData>,
+    },
 }
 
 /// Which call a change came from.
@@ -238,4 +244,41 @@ pub struct GroupState {
     /// Its members, in the order of adding.
     #[serde(rename = "conversationIDList")]
     pub conversation_id_list: Vec<String>,
+}
+
+/// What a user has noted on a conversation; nothing, when it has neither marks nor custom data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConversationData {
+    /// The conversation's id.
+    #[serde(rename = "conversationID")]
+    pub conversation_id: String,
+    /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
+    #[serde(rename = "markList", with = "crate::marks")]
+    pub marks: u64,
+    /// A text that only apps have a meaning for.
+    pub custom_data: String,
+}
+
+impl ConversationData {
+    /// Of a conversation on which nothing is noted.
+    #[must_use]
+    pub fn none(conversation_id: impl Into<String>) -> Self {
+        Self { conversation_id: conversation_id.into(), ..Self::default() }
+    }
+
+    /// Whether nothing is noted.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.marks == 0 && self.custom_data.is_empty()
+    }
+}
+
+/// Everything of one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserState {
+    /// The groups, in the order they were created.
+    pub groups: Vec<GroupState>,
+    /// The conversations with marks or custom data, in the order in which they first got some.
+    pub conversations: Vec<ConversationData>,
 }

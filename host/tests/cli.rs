@@ -324,7 +324,7 @@ fn a_call_prints_the_sdks_answer_and_exits_by_its_code() {
         (
             "getConversationListByFilter",
             r#"{"count":10}"#,
-            r#"{"code":0,"desc":"","data":{"nextSeq":"1048578","isFinished":true,"conversationList":[{"conversationID":"group_42","conversationGroupList":["Arbeit"]}]}}"#,
+            r#"{"code":0,"desc":"","data":{"nextSeq":"1048577","isFinished":true,"conversationList":[{"conversationID":"group_42","conversationGroupList":["Arbeit"]}]}}"#,
             0,
         ),
         ("deleteConversationGroup", r#"{"groupName":"Arbeit"}"#, r#"{"code":0,"desc":""}"#, 0),

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use convgroups_host::Version;
-use convgroups_host::model::{Change, DeletionReason, GroupState, Origin};
-use convgroups_host::store::{Changes, Commit, CommitOutcome, Member, Store, Versioned};
+use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
+use convgroups_host::store::{Changes, Commit, CommitOutcome, GroupEntry, GroupList, Member, Store, Versioned};
 
 use crate::{ids, user};
 
@@ -36,15 +36,18 @@ macro_rules! contract {
 }
 
 contract! { $
-    fn a_user_nobody_has_changed_anything_for_is_at_version_0_and_has_no_groups(store) {
+    fn a_user_nobody_has_changed_anything_for_is_at_version_0_and_has_nothing(store) {
         let alice = user("alice");
-        assert_eq!(store.groups(&alice).expect("reads"), at(0, vec![]));
+        assert_eq!(store.groups(&alice).expect("reads"), at(0, GroupList::default()));
         assert_eq!(store.contains(&alice, "Work", &["c2c_bob"]).expect("reads"), at(0, None));
         assert_eq!(store.size(&alice, "Work").expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, Some("Work"), 0, 10).expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, None, 0, 10).expect("reads"), at(0, Some(vec![])));
         assert_eq!(store.memberships(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![vec![]]));
-        assert_eq!(store.state(&alice).expect("reads"), at(0, vec![]));
+        assert_eq!(store.data(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![noted("c2c_bob", 0, "")]));
+        assert_eq!(store.data_count(&alice).expect("reads"), at(0, 0));
+        assert_eq!(store.page_of_data(&alice, 0, 10).expect("reads"), at(0, vec![]));
+        assert_eq!(store.state(&alice).expect("reads"), at(0, UserState::default()));
         assert_eq!(store.changes(&alice, Version(0)).expect("reads"), Changes::Since(vec![]));
         assert!(store.users(None, 10).expect("reads").is_empty());
     }
@@ -53,27 +56,42 @@ contract! { $
         let alice = user("alice");
         assert_eq!(commit(store, "alice", 0, vec![created("Work", &["c2c_b", "c2c_a"])]), committed(1));
         assert_eq!(commit(store, "alice", 1, vec![created("Home", &["c2c_a"])]), committed(2));
-        assert_eq!(store.groups(&alice).expect("reads"), at(2, vec!["Work".to_owned(), "Home".to_owned()]));
+        assert_eq!(store.groups(&alice).expect("reads"), at(2, groups(&[(1, "Work"), (2, "Home")], 2)));
         let held = store.contains(&alice, "Work", &["c2c_a", "c2c_x", "c2c_b", "c2c_a"]).expect("reads");
         assert_eq!(held, at(2, Some(vec![true, false, true, true])));
         assert_eq!(store.size(&alice, "Work").expect("reads"), at(2, Some(2)));
         assert_eq!(store.size(&alice, "Home").expect("reads"), at(2, Some(1)));
         let memberships = store.memberships(&alice, &["c2c_a", "c2c_x", "c2c_b"]).expect("reads").value;
         assert_eq!(memberships, [vec!["Work", "Home"], vec![], vec!["Work"]]);
-        assert_eq!(store.state(&alice).expect("reads").value, [state("Work", &["c2c_b", "c2c_a"]), state("Home", &["c2c_a"])]);
+        let changes = vec![changed(&[noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")])];
+        assert_eq!(commit(store, "alice", 2, changes), committed(3));
+        let data = store.data(&alice, &["c2c_a", "c2c_b", "c2c_x", "c2c_a"]).expect("reads");
+        let expected = [noted("c2c_a", 0, "x"), noted("c2c_b", 0, ""), noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")];
+        assert_eq!(data, at(3, expected.to_vec()));
+        assert_eq!(store.data_count(&alice).expect("reads"), at(3, 2));
+        let expected = UserState {
+            groups: vec![state("Work", &["c2c_b", "c2c_a"]), state("Home", &["c2c_a"])],
+            conversations: vec![noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")],
+        };
+        assert_eq!(store.state(&alice).expect("reads"), at(3, expected));
         assert_eq!(store.users(None, 10).expect("reads"), [alice]);
     }
 
     fn a_commit_on_another_version_than_the_users_is_a_conflict_and_changes_nothing(store) {
         let alice = user("alice");
-        assert_eq!(commit(store, "alice", 1, vec![created("Early", &[])]), CommitOutcome::Conflict);
-        assert_eq!(store.state(&alice).expect("reads"), at(0, vec![]));
+        for change in [created("Early", &[]), changed(&[noted("c2c_a", 1, "x")])] {
+            assert_eq!(commit(store, "alice", 1, vec![change]), CommitOutcome::Conflict);
+        }
+        assert_eq!(store.state(&alice).expect("reads"), at(0, UserState::default()));
         assert!(store.users(None, 10).expect("reads").is_empty());
         assert_eq!(commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]), committed(1));
         for base in [0, 2, u64::from(u32::MAX)] {
-            assert_eq!(commit(store, "alice", base, vec![deleted("Work", &["c2c_a"])]), CommitOutcome::Conflict);
+            let changes = vec![deleted("Work", &["c2c_a"]), changed(&[noted("c2c_a", 1, "x")]), created("New", &[])];
+            assert_eq!(commit(store, "alice", base, changes), CommitOutcome::Conflict);
         }
-        assert_eq!(store.state(&alice).expect("reads"), at(1, vec![state("Work", &["c2c_a"])]));
+        assert_eq!(store.state(&alice).expect("reads"), at(1, in_groups(vec![state("Work", &["c2c_a"])])));
+        assert_eq!(store.groups(&alice).expect("reads"), at(1, groups(&[(1, "Work")], 1)));
+        assert_eq!(store.data_count(&alice).expect("reads"), at(1, 0));
         let Changes::Since(log) = store.changes(&alice, Version(0)).expect("reads") else { panic!("the log is whole") };
         assert_eq!(log.len(), 1);
     }
@@ -82,9 +100,15 @@ contract! { $
         commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
         commit(store, "bob", 0, vec![created("Work", &["c2c_b"])]);
         commit(store, "alice", 1, vec![Change::GroupDeleted { group_name: "Work".to_owned() }]);
-        assert_eq!(store.state(&user("alice")).expect("reads"), at(2, vec![]));
-        assert_eq!(store.state(&user("bob")).expect("reads"), at(1, vec![state("Work", &["c2c_b"])]));
+        commit(store, "alice", 2, vec![changed(&[noted("c2c_b", 1, "x")])]);
+        commit(store, "alice", 3, vec![changed(&[noted("c2c_a", 1, ""), noted("c2c_b", 0, "")])]);
+        let expected = UserState { groups: vec![], conversations: vec![noted("c2c_a", 1, "")] };
+        assert_eq!(store.state(&user("alice")).expect("reads"), at(4, expected));
+        assert_eq!(store.state(&user("bob")).expect("reads"), at(1, in_groups(vec![state("Work", &["c2c_b"])])));
         assert_eq!(store.memberships(&user("bob"), &["c2c_a"]).expect("reads").value, [Vec::<String>::new()]);
+        assert_eq!(store.data(&user("bob"), &["c2c_a"]).expect("reads").value, [noted("c2c_a", 0, "")]);
+        assert_eq!(store.data_count(&user("bob")).expect("reads").value, 0);
+        assert_eq!(store.groups(&user("bob")).expect("reads").value, groups(&[(1, "Work")], 1));
     }
 
     fn all_kinds_of_changes_are_applied_in_their_order(store) {
@@ -96,17 +120,93 @@ contract! { $
             created("Work", &["c2c_z"]),
             Change::GroupDeleted { group_name: "Work".to_owned() },
             created("Work", &[]),
+            changed(&[noted("c2c_x", 1, ""), noted("c2c_y", 2, "y")]),
             added("Office", &["c2c_d"]),
+            changed(&[noted("c2c_z", 4, ""), noted("c2c_x", 0, ""), noted("c2c_y", 3, "")]),
+            changed(&[noted("c2c_x", 8, "x"), noted("c2c_x", 8, "again")]),
         ];
         assert_eq!(commit(store, "alice", 0, changes), committed(1));
-        let expected = [state("Office", &["c2c_b", "c2c_c", "c2c_a", "group_1", "c2c_d"]), state("Work", &[])];
+        let expected = UserState {
+            groups: vec![state("Office", &["c2c_b", "c2c_c", "c2c_a", "group_1", "c2c_d"]), state("Work", &[])],
+            conversations: vec![noted("c2c_y", 3, ""), noted("c2c_z", 4, ""), noted("c2c_x", 8, "again")],
+        };
         assert_eq!(store.state(&user("alice")).expect("reads").value, expected);
+        assert_eq!(store.groups(&user("alice")).expect("reads").value, groups(&[(1, "Office"), (3, "Work")], 3));
+    }
+
+    fn a_groups_id_stays_with_it_and_is_never_given_again(store) {
+        let alice = user("alice");
+        let rename = |old: &str, new: &str| Change::GroupRenamed { old_name: old.to_owned(), new_name: new.to_owned() };
+        let delete = |name: &str| Change::GroupDeleted { group_name: name.to_owned() };
+        let steps: [(Vec<Change>, &[(u32, &str)], u32); 6] = [
+            (vec![created("a", &[]), created("b", &[]), created("c", &[])], &[(1, "a"), (2, "b"), (3, "c")], 3),
+            (vec![rename("a", "d"), delete("c")], &[(1, "d"), (2, "b")], 3),
+            (vec![created("c", &["c2c_x"])], &[(1, "d"), (2, "b"), (4, "c")], 4),
+            (vec![delete("d"), delete("b"), delete("c")], &[], 4),
+            (vec![created("e", &[]), delete("e"), created("a", &[])], &[(6, "a")], 6),
+            (vec![changed(&[noted("c2c_x", 1, "")])], &[(6, "a")], 6),
+        ];
+        for (version, (changes, expected, ever)) in (0..).zip(steps) {
+            assert_eq!(commit(store, "alice", version, changes), committed(version + 1));
+            assert_eq!(store.groups(&alice).expect("reads"), at(version + 1, groups(expected, ever)));
+        }
+        // Each user's groups are numbered on their own, from the first commit on.
+        commit(store, "bob", 0, vec![changed(&[noted("c2c_x", 1, "")])]);
+        assert_eq!(store.groups(&user("bob")).expect("reads"), at(1, GroupList::default()));
+        commit(store, "bob", 1, vec![created("a", &[])]);
+        assert_eq!(store.groups(&user("bob")).expect("reads"), at(2, groups(&[(1, "a")], 1)));
+    }
+
+    fn marks_and_custom_data_are_kept_until_both_are_gone(store) {
+        let alice = user("alice");
+        let all = 1 | 1 << 31 | 1 << 32 | 1 << 63;
+        for (version, (marks, custom_data)) in
+            (0..).zip([(all, ""), (all, "x"), (u64::MAX, "x"), (0, "x"), (1 << 63, ""), (0, "\u{1}\n\u{1b}[2J é 🦀 '\"\\")])
+        {
+            let data = noted("c2c_a", marks, custom_data);
+            commit(store, "alice", version, vec![changed(std::slice::from_ref(&data))]);
+            assert_eq!(store.data(&alice, &["c2c_a"]).expect("reads").value, [data.clone()]);
+            assert_eq!(store.data_count(&alice).expect("reads").value, 1);
+            assert_eq!(store.state(&alice).expect("reads").value.conversations, [data]);
+        }
+        commit(store, "alice", 6, vec![changed(&[noted("c2c_a", 0, "")])]);
+        assert_eq!(store.data(&alice, &["c2c_a"]).expect("reads"), at(7, vec![noted("c2c_a", 0, "")]));
+        assert_eq!(store.data_count(&alice).expect("reads").value, 0);
+        assert_eq!(store.state(&alice).expect("reads").value, UserState::default());
+    }
+
+    fn a_conversations_place_is_that_of_its_first_mark_until_it_has_nothing(store) {
+        commit(store, "alice", 0, vec![changed(&[noted("c2c_a", 1, ""), noted("c2c_b", 1, "")])]);
+        commit(store, "alice", 1, vec![changed(&[noted("c2c_c", 0, "c"), noted("c2c_a", 2, "a")])]);
+        let first = page_of_data(store, 0, 10);
+        assert_eq!(names(&first), ["c2c_a", "c2c_b", "c2c_c"]);
+        commit(store, "alice", 2, vec![changed(&[noted("c2c_b", 0, "b"), noted("c2c_a", 0, "")])]);
+        assert_eq!(page_of_data(store, 0, 10), first[1..]);
+        commit(store, "alice", 3, vec![changed(&[noted("c2c_a", 1, "")])]);
+        let all = page_of_data(store, 0, 10);
+        assert_eq!(names(&all), ["c2c_b", "c2c_c", "c2c_a"]);
+        assert_eq!(page_of_data(store, 0, 2), all[..2]);
+        assert_eq!(page_of_data(store, all[1].position, 2), all[2..]);
+        assert!(page_of_data(store, u64::MAX, 10).is_empty());
+        assert!(page_of_data(store, 0, 0).is_empty());
+    }
+
+    fn pages_of_marked_conversations_have_at_most_a_thousand(store) {
+        let many: Vec<ConversationData> = ids("c2c_", 1500).iter().map(|id| noted(id, 1, "")).collect();
+        commit(store, "alice", 0, vec![changed(&many)]);
+        let first = page_of_data(store, 0, u32::MAX);
+        assert_eq!(first.len(), 1000);
+        let rest = page_of_data(store, first[999].position, u32::MAX);
+        let seen: Vec<&str> = names(&first).into_iter().chain(names(&rest)).collect();
+        assert_eq!(seen, many.iter().map(|data| data.conversation_id.as_str()).collect::<Vec<_>>());
+        assert_eq!(store.data_count(&user("alice")).expect("reads").value, 1500);
     }
 
     fn changes_that_do_not_fit_fail_and_leave_nothing_behind(store) {
         let alice = user("alice");
-        commit(store, "alice", 0, vec![created("Work", &["c2c_a"]), created("Home", &[])]);
-        let before = store.state(&alice).expect("reads");
+        let marked = changed(&[noted("c2c_m", 1, "")]);
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"]), created("Home", &[]), marked]);
+        let before = (store.state(&alice).expect("reads"), store.groups(&alice).expect("reads"));
         let misfits = [
             created("Work", &[]),
             added("Work", &["c2c_a"]),
@@ -115,15 +215,18 @@ contract! { $
             Change::GroupDeleted { group_name: "Gone".to_owned() },
             Change::GroupRenamed { old_name: "Work".to_owned(), new_name: "Home".to_owned() },
             Change::GroupRenamed { old_name: "Gone".to_owned(), new_name: "New".to_owned() },
+            changed(&[noted("c2c_x", 0, "")]),
         ];
         for misfit in misfits {
-            let changes = vec![added("Work", &["c2c_b"]), misfit.clone()];
+            let first = changed(&[noted("c2c_m", 2, "m"), noted("c2c_n", 1, "")]);
+            let changes = vec![added("Work", &["c2c_b"]), first, created("More", &[]), misfit.clone()];
             let result = store.commit(to_commit("alice", 1, changes));
             let nobody = store.commit(to_commit("nobody", 0, vec![misfit.clone(), misfit.clone()]));
             assert!(nobody.is_err(), "{misfit:?} went through twice for a new user: {nobody:?}");
             assert_eq!(store.users(None, 10).expect("reads"), std::slice::from_ref(&alice));
             assert!(result.is_err(), "{misfit:?} went through: {result:?}");
-            assert_eq!(store.state(&alice).expect("reads"), before, "after {misfit:?}");
+            let after = (store.state(&alice).expect("reads"), store.groups(&alice).expect("reads"));
+            assert_eq!(after, before, "after {misfit:?}");
         }
         assert_eq!(commit(store, "alice", 1, vec![added("Work", &["c2c_b"])]), committed(2));
     }
@@ -132,7 +235,8 @@ contract! { $
         commit(store, "alice", 0, vec![created("Work", &["c2c_c", "c2c_a", "c2c_b"])]);
         commit(store, "alice", 1, vec![deleted("Work", &["c2c_c"])]);
         commit(store, "alice", 2, vec![added("Work", &["c2c_0", "c2c_c"])]);
-        assert_eq!(store.state(&user("alice")).expect("reads").value, [state("Work", &["c2c_a", "c2c_b", "c2c_0", "c2c_c"])]);
+        let expected = [state("Work", &["c2c_a", "c2c_b", "c2c_0", "c2c_c"])];
+        assert_eq!(store.state(&user("alice")).expect("reads").value.groups, expected);
     }
 
     fn pages_of_a_group_cover_it_once_in_order(store) {
@@ -156,19 +260,26 @@ contract! { $
         assert!(page(store, Some("Work"), 0, 0).is_empty());
     }
 
-    fn pages_of_all_groups_have_each_conversation_once_at_its_earliest_place(store) {
+    fn pages_of_all_that_is_known_have_each_conversation_once_at_its_earliest_place(store) {
         commit(store, "alice", 0, vec![created("Work", &["c2c_a", "c2c_b"])]);
         commit(store, "alice", 1, vec![created("Home", &["c2c_b", "c2c_c", "c2c_a"])]);
-        let listed: Vec<String> = page(store, None, 0, 10).into_iter().map(|member| member.conversation_id).collect();
-        assert_eq!(listed, ["c2c_a", "c2c_b", "c2c_c"]);
+        assert_eq!(names(&page(store, None, 0, 10)), ["c2c_a", "c2c_b", "c2c_c"]);
         let first = page(store, None, 0, 1);
-        let rest: Vec<String> =
-            page(store, None, first[0].position, 10).into_iter().map(|member| member.conversation_id).collect();
-        assert_eq!(rest, ["c2c_b", "c2c_c"]);
+        assert_eq!(names(&page(store, None, first[0].position, 10)), ["c2c_b", "c2c_c"]);
         // Out of its first group, it is where it was added later.
         commit(store, "alice", 2, vec![deleted("Work", &["c2c_a"])]);
-        let listed: Vec<String> = page(store, None, 0, 10).into_iter().map(|member| member.conversation_id).collect();
-        assert_eq!(listed, ["c2c_b", "c2c_c", "c2c_a"]);
+        assert_eq!(names(&page(store, None, 0, 10)), ["c2c_b", "c2c_c", "c2c_a"]);
+        // Marks give a place, too, and keep a conversation listed that is in no group.
+        let marked = changed(&[noted("c2c_d", 1, ""), noted("c2c_b", 1, ""), noted("c2c_c", 1, "")]);
+        commit(store, "alice", 3, vec![marked]);
+        assert_eq!(names(&page(store, None, 0, 10)), ["c2c_b", "c2c_c", "c2c_a", "c2c_d"]);
+        let both = ["Work", "Home"].map(|name| Change::GroupDeleted { group_name: name.to_owned() });
+        commit(store, "alice", 4, both.to_vec());
+        assert_eq!(names(&page(store, None, 0, 10)), ["c2c_d", "c2c_b", "c2c_c"]);
+        commit(store, "alice", 5, vec![created("Work", &["c2c_b"]), changed(&[noted("c2c_b", 0, "")])]);
+        let all = page(store, None, 0, 10);
+        assert_eq!(names(&all), ["c2c_d", "c2c_c", "c2c_b"]);
+        assert_eq!(page(store, None, all[0].position, 1), all[1..2]);
     }
 
     fn places_of_later_commits_come_after_those_of_earlier_ones(store) {
@@ -196,6 +307,8 @@ contract! { $
             },
             Change::GroupRenamed { old_name: "Work".to_owned(), new_name: "Büro 🏢".to_owned() },
             Change::GroupDeleted { group_name: "Büro 🏢".to_owned() },
+            changed(&[noted("c2c_a", 1 << 63 | 9, "x\u{1b} é"), noted("group_1", 0, "y")]),
+            changed(&[noted("c2c_a", 0, "")]),
         ];
         for (version, change) in changes.iter().enumerate() {
             commit(store, "alice", version as u64, vec![change.clone()]);
@@ -209,12 +322,12 @@ contract! { $
         }
         let Changes::Since(rest) = store.changes(&alice, Version(4)).expect("reads") else { panic!("the log is whole") };
         assert_eq!(rest, log[4..]);
-        assert_eq!(store.changes(&alice, Version(6)).expect("reads"), Changes::Since(vec![]));
+        assert_eq!(store.changes(&alice, Version(8)).expect("reads"), Changes::Since(vec![]));
     }
 
     fn a_log_that_was_trimmed_answers_with_the_state_to_those_who_are_too_far_behind(store) {
         let alice = user("alice");
-        commit(store, "alice", 0, vec![created("Work", &[])]);
+        commit(store, "alice", 0, vec![created("Work", &[]), changed(&[noted("c2c_m", 5, "x")])]);
         for version in 1..10 {
             let id = format!("c2c_{version}");
             let commit = Commit { keep: 3, ..to_commit("alice", version, vec![added("Work", &[&id])]) };
@@ -227,6 +340,7 @@ contract! { $
             };
             assert_eq!(full, store.state(&alice).expect("reads"));
             assert_eq!(full.version, Version(10));
+            assert_eq!(full.value.conversations, [noted("c2c_m", 5, "x")]);
         }
         for after in 7..=10 {
             let Changes::Since(log) = store.changes(&alice, Version(after)).expect("reads") else {
@@ -240,10 +354,10 @@ contract! { $
     fn a_reader_from_the_future_gets_the_state(store) {
         let alice = user("alice");
         let Changes::Full(nothing) = store.changes(&alice, Version(5)).expect("reads") else { panic!("there is no 5") };
-        assert_eq!(nothing, at(0, vec![]));
+        assert_eq!(nothing, at(0, UserState::default()));
         commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
         let Changes::Full(full) = store.changes(&alice, Version(2)).expect("reads") else { panic!("there is no 2") };
-        assert_eq!(full, at(1, vec![state("Work", &["c2c_a"])]));
+        assert_eq!(full, at(1, in_groups(vec![state("Work", &["c2c_a"])])));
     }
 
     fn a_long_log_is_read_in_parts_without_gap_or_repeat(store) {
@@ -290,7 +404,11 @@ contract! { $
         let ids = ["c2c_'; DROP TABLE users; --", "c2c_é", "c2c_e\u{301}", "group_🦀", "c2c_ ", "c2c_%", "c2c_NULL"];
         let changes = names.map(|name| created(name, &ids)).to_vec();
         commit(store, "o'hara; --", 0, changes);
-        assert_eq!(store.state(&user("o'hara; --")).expect("reads").value, names.map(|name| state(name, &ids)));
+        let hara = user("o'hara; --");
+        assert_eq!(store.state(&hara).expect("reads").value.groups, names.map(|name| state(name, &ids)));
+        let data: Vec<ConversationData> = ids.iter().zip(names).map(|(id, name)| noted(id, 1, name)).collect();
+        commit(store, "o'hara; --", 1, vec![changed(&data)]);
+        assert_eq!(store.data(&hara, &ids).expect("reads").value, data);
         let held = store.contains(&user("o'hara; --"), "🏳️‍🌈", &ids).expect("reads").value;
         assert_eq!(held, Some(vec![true; ids.len()]));
     }
@@ -312,7 +430,7 @@ contract! { $
             assert_eq!(winners, 1, "{outcomes:?}");
         }
         let end = store.state(&user("alice")).expect("reads");
-        assert_eq!((end.version, end.value.len()), (Version(20), 20));
+        assert_eq!((end.version, end.value.groups.len()), (Version(20), 20));
     }
 
     fn a_read_never_sees_half_a_commit(store) {
@@ -321,13 +439,16 @@ contract! { $
             let writer = scope.spawn(|| {
                 for version in 1..200 {
                     let (from, to) = if version % 2 == 1 { ("Left", "Right") } else { ("Right", "Left") };
-                    commit(store, "alice", version, vec![deleted(from, &["c2c_a"]), added(to, &["c2c_a"])]);
+                    let mark = changed(&[noted("c2c_a", version, "")]);
+                    commit(store, "alice", version, vec![deleted(from, &["c2c_a"]), mark, added(to, &["c2c_a"])]);
                 }
             });
             while !writer.is_finished() {
                 let memberships = store.memberships(&user("alice"), &["c2c_a"]).expect("reads");
                 let expected = if memberships.version.0 % 2 == 1 { "Left" } else { "Right" };
                 assert_eq!(memberships.value, [vec![expected]], "at version {}", memberships.version);
+                let Versioned { version, value } = store.data(&user("alice"), &["c2c_a"]).expect("reads");
+                assert_eq!(value[0].marks, version.0 - 1, "at version {version}");
             }
         });
     }
@@ -359,6 +480,31 @@ fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> 
 
 fn page(store: &Arc<dyn Store>, group: Option<&str>, after: u64, limit: u32) -> Vec<Member> {
     store.page(&user("alice"), group, after, limit).expect("reads").value.expect("the group is there")
+}
+
+fn page_of_data(store: &Arc<dyn Store>, after: u64, limit: u32) -> Vec<Member> {
+    store.page_of_data(&user("alice"), after, limit).expect("reads").value
+}
+
+fn names(members: &[Member]) -> Vec<&str> {
+    members.iter().map(|member| member.conversation_id.as_str()).collect()
+}
+
+fn groups(groups: &[(u32, &str)], created: u32) -> GroupList {
+    let entry = |&(id, name): &(u32, &str)| GroupEntry { id, name: name.to_owned() };
+    GroupList { groups: groups.iter().map(entry).collect(), created }
+}
+
+fn noted(id: &str, marks: u64, custom_data: &str) -> ConversationData {
+    ConversationData { conversation_id: id.to_owned(), marks, custom_data: custom_data.to_owned() }
+}
+
+fn in_groups(groups: Vec<GroupState>) -> UserState {
+    UserState { groups, conversations: Vec::new() }
+}
+
+fn changed(data: &[ConversationData]) -> Change {
+    Change::ConversationsChanged { conversation_list: data.to_vec() }
 }
 
 fn owned(ids: &[&str]) -> Vec<String> {

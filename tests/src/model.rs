@@ -1,13 +1,15 @@
 //! A reference: the rules and the store as a few lines over plain lists, with none of the project's machinery.
 
 use convgroups_host::api::{Answer, ConversationOperationResult, Request};
-use convgroups_host::model::GroupState;
+use convgroups_host::model::{ConversationData, GroupState, UserState};
 use convgroups_host::settings::{Limits, WhenFull};
 
-/// One user's groups.
+/// One user's groups and conversations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     groups: Vec<(String, Vec<String>)>,
+    /// Conversations with marks or custom data.
+    conversations: Vec<ConversationData>,
 }
 
 impl Model {
@@ -23,14 +25,14 @@ impl Model {
         Ok(answer)
     }
 
-    /// All groups, in order.
+    /// Everything, in order.
     #[must_use]
-    pub fn state(&self) -> Vec<GroupState> {
+    pub fn state(&self) -> UserState {
         let state = |(group_name, members): &(String, Vec<String>)| GroupState {
             group_name: group_name.clone(),
             conversation_id_list: members.clone(),
         };
-        self.groups.iter().map(state).collect()
+        UserState { groups: self.groups.iter().map(state).collect(), conversations: self.conversations.clone() }
     }
 
     fn change(&mut self, request: &Request, limits: &Limits) -> Result<Answer, i32> {

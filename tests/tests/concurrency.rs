@@ -7,10 +7,10 @@ use convgroups_host::api::{
     Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations,
     GroupName, Rename, Request,
 };
-use convgroups_host::model::{Change, DeletionReason, GroupState, UserId, Version};
+use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
 use convgroups_host::store::{
-    Bounds, Changes, Commit, CommitOutcome, Member, Store, StoreResult, Transaction, Versioned,
+    Bounds, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreResult, Transaction, Versioned,
 };
 use convgroups_host::{Failure, Host, HostFault, Settings};
 use convgroups_tests::model::{Model, without_reasons};
@@ -81,7 +81,7 @@ fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits)
 }
 
 /// The log has each of the last changes once, in order, and none without an event.
-fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<Vec<GroupState>>) {
+fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<UserState>) {
     let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20)).expect("reads") else {
         unreachable!("20 changes are kept")
     };
@@ -219,7 +219,7 @@ impl Store for Contended {
         }
         self.store.commit(commit)
     }
-    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>> {
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>> {
         self.store.groups(user)
     }
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
@@ -240,7 +240,16 @@ impl Store for Contended {
     fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
         self.store.memberships(user, ids)
     }
-    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>> {
+    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
+        self.store.data(user, ids)
+    }
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
+        self.store.data_count(user)
+    }
+    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
+        self.store.page_of_data(user, after, limit)
+    }
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
         self.store.state(user)
     }
     fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {

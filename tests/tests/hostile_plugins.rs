@@ -78,7 +78,7 @@ fn prepared(host: &Host, store: &TestStore) -> impl Fn(&str) {
     host.create_conversation_group(&user("alice"), "Work", ["c2c_bob", "group_42"]).expect("creates a group");
     let store = store.store.clone();
     let before = store.state(&user("alice")).expect("reads");
-    assert_eq!(before.value.len(), 1);
+    assert_eq!(before.value.groups.len(), 1);
     move |name| assert_eq!(store.state(&user("alice")).expect("reads"), before, "after {name}")
 }
 
@@ -165,7 +165,7 @@ fn to_evict_more_than_there_are_evicts_all_and_says_which() {
         drop(prepared(&host, &store));
         let results = delete(&host).unwrap_or_else(|failure| panic!("{kind}: {failure}"));
         assert_eq!(results[0].result_info, r#"Ok(["c2c_bob", "group_42"])"#, "{kind}");
-        let state = store.store.state(&user("alice")).expect("reads").value;
+        let state = store.store.state(&user("alice")).expect("reads").value.groups;
         assert_eq!((state.len(), state[0].conversation_id_list.len()), (1, 0), "{kind}");
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use convgroups_host::Version;
-use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Bounds, Commit, Fault, Store, Transaction, TransactionError};
+use convgroups_host::model::{Change, ConversationData, Origin};
+use convgroups_host::store::{Bounds, Commit, Fault, GroupEntry, Staged, Store, Transaction, TransactionError};
 use convgroups_tests::{TestStore, user};
 use proptest::prelude::*;
 
@@ -20,6 +20,8 @@ enum Step {
     Add(usize, Vec<usize>),
     Delete(usize, Vec<usize>),
     Evict(usize, u32),
+    /// For each, which conversation, its marks, and the length of its custom data.
+    Note(Vec<(usize, u64, usize)>),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -32,14 +34,21 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (name(), ids()).prop_map(|(name, ids)| Step::Add(name, ids)),
         (name(), ids()).prop_map(|(name, ids)| Step::Delete(name, ids)),
         (name(), 0_u32..4).prop_map(|(name, count)| Step::Evict(name, count)),
+        prop::collection::vec((0..IDS.len(), 0_u64..3, 0_usize..2), 0..5).prop_map(Step::Note),
+        prop::collection::vec((0..IDS.len(), 0_u64..3, 0_usize..2), 0..5).prop_map(Step::Note),
     ];
     prop::collection::vec(step, 1..12)
 }
 
-/// Groups as plain lists, each conversation with a number that tells when it was added.
+/// Groups as plain lists, each conversation with a number that tells when it was added; and conversations with marks or
+/// custom data, with a number that tells since when.
 #[derive(Clone, Debug, Default)]
 struct Plain {
     groups: Vec<(String, Vec<(String, u64)>)>,
+    /// The ids of the groups, in the same order, and the last that was given.
+    ids: Vec<u32>,
+    last_id: u32,
+    noted: Vec<(ConversationData, u64)>,
     clock: u64,
 }
 
@@ -65,14 +74,57 @@ impl Plain {
         Some(added)
     }
 
+    fn create(&mut self, name: &str) {
+        self.last_id += 1;
+        self.ids.push(self.last_id);
+        self.groups.push((name.to_owned(), Vec::new()));
+    }
+
+    fn remove(&mut self, name: &str) -> Option<()> {
+        let place = self.groups.iter().position(|(known, _)| known == name)?;
+        self.groups.remove(place);
+        self.ids.remove(place);
+        Some(())
+    }
+
+    /// What is noted on each, one after the other; answers on how many conversations something is noted.
+    fn note(&mut self, all: &[ConversationData]) -> u32 {
+        // In a list with a conversation twice, the first time is as if it had not been.
+        let last = |(place, data): &(usize, &ConversationData)| {
+            all[place + 1..].iter().all(|later| later.conversation_id != data.conversation_id)
+        };
+        for (_, data) in all.iter().enumerate().filter(last) {
+            self.clock += 1;
+            let known = self.noted.iter().position(|(known, _)| known.conversation_id == data.conversation_id);
+            match known {
+                Some(place) if data.marks == 0 && data.custom_data.is_empty() => drop(self.noted.remove(place)),
+                Some(place) => self.noted[place].0.clone_from(data),
+                None if data.marks == 0 && data.custom_data.is_empty() => {}
+                None => self.noted.push((data.clone(), self.clock)),
+            }
+        }
+        u32::try_from(self.noted.len()).expect("few")
+    }
+
+    /// What is noted on a conversation.
+    fn data(&self, id: &str) -> ConversationData {
+        let known = self.noted.iter().find(|(data, _)| data.conversation_id == id);
+        known.map_or_else(|| noted(id, 0, ""), |(data, _)| data.clone())
+    }
+
+    fn entries(&self) -> Vec<GroupEntry> {
+        self.ids.iter().zip(self.names()).map(|(&id, name)| GroupEntry { id, name }).collect()
+    }
+
     fn names(&self) -> Vec<String> {
         self.groups.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// Every conversation once, by the earliest time of its adding.
+    /// Every conversation once, by the earliest time of its adding, or of its first mark.
     fn all(&self) -> Vec<String> {
-        let mut members: Vec<(u64, &str)> =
-            self.groups.iter().flat_map(|(_, members)| members).map(|(id, added)| (*added, id.as_str())).collect();
+        let grouped = self.groups.iter().flat_map(|(_, members)| members).map(|(id, added)| (*added, id.as_str()));
+        let noted = self.noted.iter().map(|(data, since)| (*since, data.conversation_id.as_str()));
+        let mut members: Vec<(u64, &str)> = grouped.chain(noted).collect();
         members.sort_unstable();
         let mut all: Vec<String> = Vec::new();
         for (_, id) in members {
@@ -92,15 +144,14 @@ fn run(step: &Step, transaction: &mut Transaction, plain: &mut Plain) {
             let expected = if plain.group(NAMES[*name]).is_some() {
                 Err(TransactionError::GroupExists)
             } else {
-                plain.groups.push((NAMES[*name].to_owned(), Vec::new()));
+                plain.create(NAMES[*name]);
                 plain.add(NAMES[*name], &pick(ids));
                 Ok(u32::try_from(plain.groups.len()).expect("few"))
             };
             assert_eq!(transaction.create_group(NAMES[*name], &pick(ids)), expected);
         }
         Step::Remove(name) => {
-            let expected = plain.group(NAMES[*name]).map(drop).ok_or(TransactionError::NoSuchGroup);
-            plain.groups.retain(|(known, _)| known != NAMES[*name]);
+            let expected = plain.remove(NAMES[*name]).ok_or(TransactionError::NoSuchGroup);
             assert_eq!(transaction.remove_group(NAMES[*name]), expected);
         }
         Step::Rename(old, new) => {
@@ -143,12 +194,21 @@ fn run(step: &Step, transaction: &mut Transaction, plain: &mut Plain) {
             let expected = plain.group(NAMES[*name]).map(evict).ok_or(TransactionError::NoSuchGroup);
             assert_eq!(transaction.evict_oldest(NAMES[*name], *count), expected);
         }
+        Step::Note(all) => {
+            let data = all.iter().map(|&(id, marks, length)| noted(IDS[id], marks, &"x".repeat(length)));
+            let data: Vec<ConversationData> = data.collect();
+            let expected = plain.note(&data);
+            assert_eq!(transaction.set_conversation_data(data).expect("within bounds"), expected);
+        }
     }
 }
 
 /// Compares everything that can be read.
 fn compare(transaction: &mut Transaction, plain: &Plain) {
     assert_eq!(transaction.list_groups().expect("reads"), plain.names());
+    assert_eq!(transaction.groups().expect("reads"), plain.entries());
+    let data: Vec<ConversationData> = IDS.iter().map(|id| plain.data(id)).collect();
+    assert_eq!(transaction.conversation_data(&IDS).expect("reads"), data);
     let holders = |id: &&str| -> Vec<String> {
         let holding = plain.groups.iter().filter(|(_, members)| members.iter().any(|(member, _)| member == id));
         holding.map(|(name, _)| name.clone()).collect()
@@ -181,19 +241,35 @@ fn read_in_pages(transaction: &mut Transaction, group: Option<&str>, limit: u32)
     }
 }
 
+fn noted(id: &str, marks: u64, custom_data: &str) -> ConversationData {
+    ConversationData { conversation_id: id.to_owned(), marks, custom_data: custom_data.to_owned() }
+}
+
+/// A store with two groups, the second and third of their user's, and two marked conversations, of which one is in no
+/// group.
 fn prepared(store: &Arc<dyn Store>) -> Plain {
     let mut plain = Plain::default();
-    for (name, ids) in [("Work", ["c2c_2", "group_1", "c2c_1"]), ("Home", ["group_1", "c2c_3", "group_2"])] {
-        let conversation_list = ids.map(str::to_owned).to_vec();
-        let change = Change::GroupCreated { group_name: name.to_owned(), conversation_list };
+    let created = |name: &str, ids: &[&str]| Change::GroupCreated {
+        group_name: name.to_owned(),
+        conversation_list: ids.iter().map(|&id| id.to_owned()).collect(),
+    };
+    let (work, home) = (["c2c_2", "group_1", "c2c_1"], ["group_1", "c2c_3", "group_2"]);
+    let data = [noted("c2c_3", 1, ""), noted("group_3", 2, "x")];
+    let gone = Change::GroupDeleted { group_name: "Gone".to_owned() };
+    let marked = Change::ConversationsChanged { conversation_list: data.to_vec() };
+    let changes = [vec![created("Gone", &[]), gone, created("Work", &work)], vec![marked, created("Home", &home)]];
+    for changes in changes {
         let base = store.groups(&user("alice")).expect("reads").version;
         let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-        store
-            .commit(Commit { user: user("alice"), base, changes: vec![change], origin, keep: 1, deadline: None })
-            .expect("commits");
-        plain.groups.push((name.to_owned(), Vec::new()));
-        plain.add(name, &ids);
+        store.commit(Commit { user: user("alice"), base, changes, origin, keep: 1, deadline: None }).expect("commits");
     }
+    plain.create("Gone");
+    plain.remove("Gone");
+    plain.create("Work");
+    plain.add("Work", &work);
+    plain.note(&data);
+    plain.create("Home");
+    plain.add("Home", &home);
     plain
 }
 
@@ -215,6 +291,32 @@ proptest! {
         }
         // And nobody else has seen any of it.
         prop_assert_eq!(store.groups(&user("alice")).expect("reads").version, Version(2));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+    #[test]
+    fn what_is_committed_is_what_the_transaction_has_shown(steps in steps()) {
+        for (_, store) in TestStore::all() {
+            let store = store.store;
+            let mut plain = prepared(&store);
+            let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000 });
+            for step in &steps {
+                run(step, &mut transaction, &mut plain);
+            }
+            let shown = transaction.page_conversations(None, 0, 1000).expect("reads");
+            if let Some(Staged { base, changes }) = transaction.into_staged() {
+                let origin = Origin { method: "test".to_owned(), request_id: String::new() };
+                let commit = Commit { user: user("alice"), base, changes, origin, keep: 1, deadline: None };
+                store.commit(commit).expect("commits");
+            }
+            let mut after = begin(&store);
+            compare(&mut after, &plain);
+            // With the very places that were shown.
+            prop_assert_eq!(after.page_conversations(None, 0, 1000).expect("reads"), shown);
+        }
     }
 }
 
@@ -257,6 +359,24 @@ fn what_no_plugin_may_ask_for_ends_the_call() {
     let ids: Vec<String> = (0..21).map(|number| format!("c2c_{number}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     out_of_bounds(transaction.create_group("Many", &ids).map(drop), "more than 20 changes");
+    let note = |id: &str, custom_data: &str, what: &str| {
+        let set = begin(&store).set_conversation_data(vec![noted("c2c_1", 1, ""), noted(id, 1, custom_data)]);
+        out_of_bounds(set.map(drop).map_err(TransactionError::Fault), what);
+    };
+    note("", "", "an empty conversation id");
+    note("c2c_\u{7}", "", "control characters in a conversation id");
+    note(&"x".repeat(1025), "", "a 1025 bytes long conversation id");
+    note("c2c_2", &"x".repeat(4097), "4097 bytes of custom data");
+    note("c2c_2", "a\0b", "custom data with the character U+0000");
+    let mut transaction = begin(&store);
+    let all: Vec<ConversationData> = many.iter().map(|id| noted(id, 1, "")).collect();
+    let set = transaction.set_conversation_data(all).map(drop).map_err(TransactionError::Fault);
+    out_of_bounds(set, "101 conversation ids, at most 100");
+    let read = transaction.conversation_data(&many).map(drop).map_err(TransactionError::Fault);
+    out_of_bounds(read, "101 conversation ids, at most 100");
+    let all: Vec<ConversationData> = ids.iter().map(|id| noted(id, 8, "")).collect();
+    let set = transaction.set_conversation_data(all).map(drop).map_err(TransactionError::Fault);
+    out_of_bounds(set, "more than 20 changes");
 
     // A name that no group can have is the name of no group.
     let mut transaction = begin(&store);
@@ -274,4 +394,6 @@ fn what_no_plugin_may_ask_for_ends_the_call() {
     let (name, id) = ("x".repeat(256), "x".repeat(1024));
     transaction.create_group(&name, &[&id]).expect("within bounds");
     transaction.remove_conversations("Work", &many[..100]).expect("within bounds");
+    let data = noted(&id, u64::MAX, &"\u{1}".repeat(4096));
+    transaction.set_conversation_data(vec![data; 100]).expect("within bounds");
 }

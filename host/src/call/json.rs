@@ -86,10 +86,15 @@ impl CallLine {
 }
 
 fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
-    let mut deserializer = serde_json::Deserializer::from_str(params);
+    parse_object("params", params)
+}
+
+/// Reads an object; `root` is how messages call it.
+pub(crate) fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let Object(parsed) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
-        BadRequest { code, desc: describe("params", &error) }
+        BadRequest { code, desc: describe(root, &error) }
     })?;
     let end = deserializer.end();
     end.map_err(|error| BadRequest { code: code::MALFORMED_JSON, desc: without_position(&error) })?;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use admission::Admission;
 pub use error::{CallError, Failure, HostFault, code};
+#[cfg(feature = "server")]
+pub(crate) use json::parse_object;
 pub use json::{BadRequest, CallLine};
 use lanes::Lanes;
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
@@ -259,6 +261,12 @@ impl Host {
     #[must_use]
     pub fn max_concurrent(&self) -> u32 {
         self.shared.calls.max_concurrent
+    }
+
+    /// The limits of the feature that are in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     /// The store behind this host.

@@ -7,7 +7,7 @@ use super::Shared;
 use super::error::code;
 use crate::api::{Answer, Method, OperationError, Request};
 use crate::sandbox::Ended;
-use crate::store::Transaction;
+use crate::store::{Fault, GroupEntry, Transaction};
 
 /// Operations of one user that are kept together or not at all. Each runs in a sandbox of its own and sees what those
 /// before it did.
@@ -89,6 +89,22 @@ impl<'a> Session<'a> {
             }
             Err(ended) => Err(self.end(ended)),
         }
+    }
+
+    /// The groups and their numbers, as the operations so far left them.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or the session is over.
+    pub fn groups(&mut self) -> Result<Vec<GroupEntry>, Interrupted> {
+        let State::Open(transaction) = &mut self.state else { return Err(Interrupted(())) };
+        transaction.groups().map_err(|fault| {
+            self.end(match fault {
+                Fault::Store(error) => Ended::Store(error),
+                Fault::Conflict => Ended::Conflict,
+                Fault::OutOfBounds(what) => unreachable!("a list of groups has no argument: {what}"),
+            })
+        })
     }
 
     /// Refuses the whole, in the name of whoever translates the caller's request into operations.

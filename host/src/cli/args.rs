@@ -15,6 +15,7 @@ Examples:
   convgroups run calls.ndjson --concurrency 64 > answers.ndjson
   convgroups events --user alice --follow
   convgroups inspect my-plugin.wasm
+  convgroups serve --dev
 
 Settings come from defaults, then the file convgroups.toml, then the environment (CONVGROUPS_LIMITS__MAX_GROUPS=30),
 then flags; `convgroups config` shows the result. CONVGROUPS_LOG=info makes the log on standard error more talkative.";
@@ -67,6 +68,18 @@ pub(crate) enum Command {
     /// with 0 when every line was answered, whatever the answers say; the summary counts them.
     #[command(after_help = "Example:\n  convgroups run calls.ndjson --concurrency 64 > answers.ndjson")]
     Run(Run),
+    /// Answer calls over HTTP: the SDK-shaped API (/v1), Tencent's REST API (/v4), a stream of events, and a console.
+    ///
+    /// Callers prove who they are by a UserSig. Its keys come from the file that auth.keys_file names, or from the
+    /// environment variable CONVGROUPS_USERSIG_KEYS, never from a flag. Stops on SIGTERM or Ctrl-C when the calls in flight
+    /// have ended.
+    #[command(after_help = "Examples:\n  convgroups serve --dev\n  convgroups serve --listen 127.0.0.1:8080 --config production.toml")]
+    Serve(Serve),
+    /// Make a UserSig, or look at one.
+    ///
+    /// Signs with the first of the app's keys (see `serve`). For tools and development: whoever has a UserSig is that user.
+    #[command(after_help = "Examples:\n  convgroups usersig alice --set auth.sdk_app_id=1400000000\n  convgroups usersig --verify < signature")]
+    Usersig(Usersig),
     /// Print what changed for a user, one JSON object a line for each call that changed something.
     #[command(after_help = "Example:\n  convgroups events --user alice --after 17 --follow")]
     Events(Events),
@@ -155,6 +168,29 @@ pub(crate) struct Run {
     /// How to print the answers.
     #[arg(long, value_name = "FORM", default_value = "json")]
     pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 for any that is free [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// For a first look: makes a key and an admin, prints calls that are ready to paste, and lifts the limits on rates.
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usersig {
+    /// Who it is for.
+    #[arg(required_unless_present = "verify")]
+    pub(crate) identifier: Option<UserId>,
+    /// How long it holds, in seconds [default: 180 days].
+    #[arg(long, value_name = "SECONDS", conflicts_with = "verify")]
+    pub(crate) expire: Option<u64>,
+    /// Check the UserSig on standard input instead, and print who it is for and until when.
+    #[arg(long, conflicts_with = "identifier")]
+    pub(crate) verify: bool,
 }
 
 #[derive(Debug, Args)]

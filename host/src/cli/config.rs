@@ -15,7 +15,7 @@ use super::{Done, Failed, Outcome};
 const FILE: &str = "convgroups.toml";
 const PREFIX: &str = "CONVGROUPS_";
 /// Variables with the prefix that are no settings.
-const OTHER_VARIABLES: [&str; 2] = ["config", "log"];
+const OTHER_VARIABLES: [&str; 3] = ["config", "log", "usersig_keys"];
 
 /// Settings, and where they come from.
 pub(crate) struct Loaded {
@@ -98,8 +98,9 @@ fn flags(global: &Global) -> Result<Vec<String>, Failed> {
         let (key, value) = setting
             .split_once('=')
             .ok_or_else(|| Failed::Usage(format!("--set {setting}: expected KEY=VALUE, as limits.max_groups=30")))?;
-        // Numbers and booleans as they are; everything else is a text, which need not be quoted.
-        let bare = value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with('"');
+        // Numbers, booleans and lists as they are; everything else is a text, which need not be quoted.
+        let bare =
+            value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with(['"', '[']);
         lines.push(format!("{key} = {}", if bare { value.to_owned() } else { quoted(value) }));
     }
     Ok(lines)

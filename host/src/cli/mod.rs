@@ -7,8 +7,10 @@ mod events;
 mod inspect;
 mod progress;
 mod run;
+mod serve;
 mod table;
 mod transfer;
+mod usersig;
 
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
@@ -74,7 +76,8 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn start_log(arguments: &Arguments) {
-    let wanted = std::env::var("CONVGROUPS_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
+    let wanted = std::env::var("CONVGROUPS_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
         say(&format!("convgroups: CONVGROUPS_LOG={wanted} is no log filter ({error}); it is warn now"));
         tracing_subscriber::EnvFilter::new("warn")
@@ -98,6 +101,8 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Config => config::print(&config::load(&global)?),
         Command::Call(command) => call::call(&command, || host(&settings(&global)?)),
         Command::Run(command) => run::run(&command, || host(&settings(&global)?)),
+        Command::Serve(command) => serve::serve(config::load(&global)?, &command),
+        Command::Usersig(command) => usersig::usersig(&settings(&global)?, &command),
         Command::Events(command) => events::events(readable(&settings(&global)?)?, &command),
         Command::Inspect(command) => inspect::inspect(&settings(&global)?, &command),
         Command::Export { file } => transfer::export(&*readable(&settings(&global)?)?, &file),

@@ -4,7 +4,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use convgroups_host::api::Answer;
 use convgroups_host::events::Event;
-use convgroups_host::model::{Change, DeletionReason};
+use convgroups_host::marks;
+use convgroups_host::model::{Change, ConversationData, DeletionReason};
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
@@ -72,6 +73,9 @@ pub(crate) fn events(events: &[Event]) -> String {
                     let conversations = group.conversation_id_list.join(", ");
                     [version.clone(), "all there is".to_owned(), group.group_name.clone(), conversations]
                 }));
+                if !state.conversations.is_empty() {
+                    table.add_row([&version, "all there is", "", &noted(&state.conversations)]);
+                }
             }
         }
     }
@@ -98,6 +102,46 @@ fn row(version: String, change: &Change) -> [String; 4] {
             };
             ("onConversationsDeletedFromGroup", group_name.clone(), conversations)
         }
+        Change::ConversationsChanged { conversation_list } => {
+            ("onConversationChanged", String::new(), noted(conversation_list))
+        }
     };
     [version, event.to_owned(), group, conversations]
+}
+
+/// Conversations with what is noted on each.
+fn noted(conversations: &[ConversationData]) -> String {
+    let noted = |data: &ConversationData| {
+        let marks = mark_names(data.marks);
+        let custom_data = if data.custom_data.is_empty() { None } else { Some(quoted(&data.custom_data)) };
+        let all: Vec<String> = marks.into_iter().chain(custom_data).collect();
+        let all = if all.is_empty() { "no marks".to_owned() } else { all.join(", ") };
+        format!("{} ({all})", data.conversation_id)
+    };
+    conversations.iter().map(noted).collect::<Vec<_>>().join(", ")
+}
+
+/// Marks that the SDK has a name for by that, others by their values.
+fn mark_names(marks: u64) -> Vec<String> {
+    let name = |value| match value {
+        marks::STAR => "star".to_owned(),
+        marks::UNREAD => "unread".to_owned(),
+        marks::FOLD => "fold".to_owned(),
+        marks::HIDE => "hide".to_owned(),
+        other => other.to_string(),
+    };
+    marks::values(marks).map(name).collect()
+}
+
+/// Custom data in quotes. It may have characters in it that would do things to a terminal: those are escaped.
+fn quoted(custom_data: &str) -> String {
+    let escaped: String = custom_data
+        .chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = escaped.is_none().then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect();
+    format!("\"{escaped}\"")
 }

@@ -79,8 +79,8 @@ fn export_to(output: &mut dyn Write, store: &dyn Store, printed: bool) -> Result
             // Each user's groups are of one moment.
             let state = store.state(&user).map_err(Failed::run)?.value;
             users += 1;
-            groups += state.len() as u64;
-            for GroupState { group_name, conversation_id_list } in state {
+            groups += state.groups.len() as u64;
+            for GroupState { group_name, conversation_id_list } in state.groups {
                 write_line(output, &Line { user: user.clone(), group_name, conversation_id_list })?;
             }
         }
@@ -138,7 +138,7 @@ fn check_all(reader: impl BufRead, store: &dyn Store) -> Result<(), Failed> {
         let (number, Line { user, group_name, .. }) = line?;
         if known.as_ref().is_none_or(|(known, _)| *known != user) {
             let existing = store.groups(&user).map_err(Failed::run)?.value;
-            known = Some((user.clone(), existing.into_iter().collect()));
+            known = Some((user.clone(), existing.groups.into_iter().map(|group| group.name).collect()));
         }
         let exists = known.as_ref().is_some_and(|(_, existing)| existing.contains(&group_name));
         if exists || !names.insert(key(&user, &group_name)) {

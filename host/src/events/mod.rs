@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{GroupState, LoggedChange, UserId, Version};
+use crate::model::{ConversationData, GroupState, LoggedChange, UserId, Version};
 use crate::store::{Changes, EventListener, Store, StoreResult, Watch};
 
 /// How often a reader looks for what other processes have committed, where the store does not learn of it.
@@ -33,7 +33,7 @@ impl Event {
     }
 }
 
-/// All groups of a user at some version.
+/// Everything of a user at some version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullState {
     /// The version.
@@ -42,6 +42,8 @@ pub struct FullState {
     pub full: bool,
     /// The groups, in order.
     pub groups: Vec<GroupState>,
+    /// The conversations with marks or custom data, in order.
+    pub conversations: Vec<ConversationData>,
 }
 
 /// Reads one user's changes in order, without gap or repeat.
@@ -84,9 +86,12 @@ impl EventReader {
     pub fn read(&mut self) -> StoreResult<Vec<Event>> {
         let events: Vec<Event> = match self.store.changes(&self.user, self.after)? {
             Changes::Since(changes) => changes.into_iter().map(Event::Change).collect(),
-            Changes::Full(state) => {
-                vec![Event::Full(FullState { version: state.version, full: true, groups: state.value })]
-            }
+            Changes::Full(state) => vec![Event::Full(FullState {
+                version: state.version,
+                full: true,
+                groups: state.value.groups,
+                conversations: state.value.conversations,
+            })],
         };
         if let Some(last) = events.last() {
             self.after = last.version();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
-    Changes, Commit, CommitOutcome, MAX_BATCH, MAX_PAGE, Member, Store, StoreError, StoreErrorKind, StoreResult,
-    Versioned, Watch, Watchers, log_reaches,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreError,
+    StoreErrorKind, StoreResult, Versioned, Watch, Watchers, log_reaches,
 };
-use crate::model::{Change, GroupState, LoggedChange, Positions, UserId, Version};
+use crate::model::{Change, ConversationData, GroupState, LoggedChange, Positions, UserId, UserState, Version};
 
 /// Keeps everything in memory, and nothing after the process has ended.
 #[derive(Debug, Default)]
@@ -22,12 +22,22 @@ pub struct MemoryStore {
 #[derive(Clone, Debug, Default)]
 struct User {
     version: Version,
-    groups: Vec<Group>,
+    content: Content,
     log: VecDeque<LoggedChange>,
+}
+
+/// What changes apply to.
+#[derive(Clone, Debug, Default)]
+struct Content {
+    groups: Vec<Group>,
+    groups_created: u32,
+    /// Conversations with marks or custom data, and their places, by id.
+    data: HashMap<String, (u64, ConversationData)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Group {
+    id: u32,
     name: String,
     positions: HashMap<String, u64>,
     members: BTreeMap<u64, String>,
@@ -40,7 +50,11 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn read<T>(&self, user: &UserId, read: impl FnOnce(&User) -> T) -> StoreResult<Versioned<T>> {
+    fn read<T>(&self, user: &UserId, read: impl FnOnce(&Content) -> T) -> StoreResult<Versioned<T>> {
+        self.read_user(user, |user| read(&user.content))
+    }
+
+    fn read_user<T>(&self, user: &UserId, read: impl FnOnce(&User) -> T) -> StoreResult<Versioned<T>> {
         let users = self.users.lock();
         let nobody = User::default();
         let user = users.get(user).unwrap_or(&nobody);
@@ -49,8 +63,11 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>> {
-        self.read(user, |user| user.groups.iter().map(|group| group.name.clone()).collect())
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>> {
+        self.read(user, |user| {
+            let entry = |group: &Group| GroupEntry { id: group.id, name: group.name.clone() };
+            GroupList { groups: user.groups.iter().map(entry).collect(), created: user.groups_created }
+        })
     }
 
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
@@ -61,7 +78,7 @@ impl Store for MemoryStore {
     }
 
     fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.read(user, |user| user.group(group).map(|group| u32::try_from(group.members.len()).unwrap_or(u32::MAX)))
+        self.read(user, |user| user.group(group).map(|group| count(group.members.len())))
     }
 
     fn page(
@@ -90,8 +107,27 @@ impl Store for MemoryStore {
         })
     }
 
-    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>> {
-        self.read(user, User::state)
+    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
+        self.read(user, |user| {
+            let data = |id: &&str| match user.data.get(*id) {
+                Some((_, data)) => data.clone(),
+                None => ConversationData::none(*id),
+            };
+            ids.iter().map(data).collect()
+        })
+    }
+
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
+        self.read(user, |user| count(user.data.len()))
+    }
+
+    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
+        let limit = limit.min(MAX_PAGE) as usize;
+        self.read(user, |user| page(user.data.iter().map(|(id, &(position, _))| (id.as_str(), position)), after, limit))
+    }
+
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
+        self.read(user, Content::state)
     }
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
@@ -102,15 +138,15 @@ impl Store for MemoryStore {
         }
         let version = commit.base.next();
         // On a copy, so that changes that do not fit leave nothing behind.
-        let mut groups = users.get(&commit.user).map(|user| user.groups.clone()).unwrap_or_default();
+        let mut content = users.get(&commit.user).map(|user| user.content.clone()).unwrap_or_default();
         let mut positions = Positions::of(version);
         for change in &commit.changes {
-            apply(&mut groups, change, &mut positions).ok_or_else(|| {
-                StoreError::new(StoreErrorKind::Corrupt, "a change does not fit the groups it was worked out on")
+            content.apply(change, &mut positions).ok_or_else(|| {
+                StoreError::new(StoreErrorKind::Corrupt, "a change does not fit what it was worked out on")
             })?;
         }
         let user = users.entry(commit.user.clone()).or_default();
-        user.groups = groups;
+        user.content = content;
         user.version = version;
         user.log.push_back(LoggedChange { version, origin: commit.origin, events: commit.changes });
         while user.log.len() > commit.keep.max(1) as usize {
@@ -122,10 +158,10 @@ impl Store for MemoryStore {
     }
 
     fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
-        let read = self.read(user, |user| {
+        let read = self.read_user(user, |user| {
             let oldest = user.log.front().map(|change| change.version);
             if !log_reaches(after, oldest, user.version) {
-                return Changes::Full(Versioned { version: user.version, value: user.state() });
+                return Changes::Full(Versioned { version: user.version, value: user.content.state() });
             }
             let later = user.log.iter().filter(|change| change.version > after);
             Changes::Since(later.take(MAX_BATCH as usize).cloned().collect())
@@ -149,73 +185,98 @@ impl Store for MemoryStore {
     }
 }
 
-impl User {
+impl Content {
     fn group(&self, name: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.name == name)
     }
 
-    fn page_of_all(&self, after: u64, limit: usize) -> Vec<Member> {
-        let mut earliest: HashMap<&str, u64> = HashMap::new();
-        for (id, &position) in self.groups.iter().flat_map(|group| &group.positions) {
-            earliest.entry(id).and_modify(|earlier| *earlier = position.min(*earlier)).or_insert(position);
-        }
-        let mut members: Vec<Member> = earliest
-            .into_iter()
-            .filter(|&(_, position)| position > after)
-            .map(|(id, position)| Member { conversation_id: id.to_owned(), position })
-            .collect();
-        members.sort_unstable_by_key(|member| member.position);
-        members.truncate(limit);
-        members
+    fn group_mut(&mut self, name: &str) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.name == name)
     }
 
-    fn state(&self) -> Vec<GroupState> {
+    fn page_of_all(&self, after: u64, limit: usize) -> Vec<Member> {
+        let grouped = self.groups.iter().flat_map(|group| &group.positions).map(|(id, &position)| (id, position));
+        let mut earliest: HashMap<&str, u64> = HashMap::new();
+        for (id, position) in grouped.chain(self.data.iter().map(|(id, &(position, _))| (id, position))) {
+            earliest.entry(id).and_modify(|earlier| *earlier = position.min(*earlier)).or_insert(position);
+        }
+        page(earliest.into_iter(), after, limit)
+    }
+
+    fn state(&self) -> UserState {
         let state = |group: &Group| GroupState {
             group_name: group.name.clone(),
             conversation_id_list: group.members.values().cloned().collect(),
         };
-        self.groups.iter().map(state).collect()
+        let mut conversations: Vec<&(u64, ConversationData)> = self.data.values().collect();
+        conversations.sort_unstable_by_key(|(position, _)| *position);
+        UserState {
+            groups: self.groups.iter().map(state).collect(),
+            conversations: conversations.into_iter().map(|(_, data)| data.clone()).collect(),
+        }
+    }
+
+    /// Applies one change; `None` when it does not fit.
+    fn apply(&mut self, change: &Change, positions: &mut Positions) -> Option<()> {
+        match change {
+            Change::GroupCreated { group_name, conversation_list } => {
+                if self.group(group_name).is_some() {
+                    return None;
+                }
+                self.groups_created = self.groups_created.checked_add(1)?;
+                let mut group = Group { id: self.groups_created, name: group_name.clone(), ..Group::default() };
+                group.add(conversation_list, positions)?;
+                self.groups.push(group);
+            }
+            Change::GroupDeleted { group_name } => {
+                let index = self.groups.iter().position(|group| group.name == *group_name)?;
+                self.groups.remove(index);
+            }
+            Change::GroupRenamed { old_name, new_name } => {
+                if self.group(new_name).is_some() {
+                    return None;
+                }
+                self.group_mut(old_name)?.name.clone_from(new_name);
+            }
+            Change::ConversationsAdded { group_name, conversation_list } => {
+                self.group_mut(group_name)?.add(conversation_list, positions)?;
+            }
+            Change::ConversationsDeleted { group_name, conversation_list, .. } => {
+                let group = self.group_mut(group_name)?;
+                for id in conversation_list {
+                    let position = group.positions.remove(id)?;
+                    group.members.remove(&position)?;
+                }
+            }
+            Change::ConversationsChanged { conversation_list } => {
+                for data in conversation_list {
+                    let position = positions.take();
+                    if data.is_none() {
+                        self.data.remove(&data.conversation_id)?;
+                    } else {
+                        let place = self.data.entry(data.conversation_id.clone());
+                        place.or_insert_with(|| (position, ConversationData::default())).1.clone_from(data);
+                    }
+                }
+            }
+        }
+        Some(())
     }
 }
 
-/// Applies one change; `None` when it does not fit.
-fn apply(groups: &mut Vec<Group>, change: &Change, positions: &mut Positions) -> Option<()> {
-    let find = |groups: &[Group], name: &str| groups.iter().position(|group| group.name == name);
-    match change {
-        Change::GroupCreated { group_name, conversation_list } => {
-            if find(groups, group_name).is_some() {
-                return None;
-            }
-            positions.take();
-            let mut group = Group { name: group_name.clone(), ..Group::default() };
-            group.add(conversation_list, positions)?;
-            groups.push(group);
-        }
-        Change::GroupDeleted { group_name } => {
-            let index = find(groups, group_name)?;
-            groups.remove(index);
-        }
-        Change::GroupRenamed { old_name, new_name } => {
-            if find(groups, new_name).is_some() {
-                return None;
-            }
-            let index = find(groups, old_name)?;
-            groups.get_mut(index)?.name.clone_from(new_name);
-        }
-        Change::ConversationsAdded { group_name, conversation_list } => {
-            let index = find(groups, group_name)?;
-            groups.get_mut(index)?.add(conversation_list, positions)?;
-        }
-        Change::ConversationsDeleted { group_name, conversation_list, .. } => {
-            let index = find(groups, group_name)?;
-            let group = groups.get_mut(index)?;
-            for id in conversation_list {
-                let position = group.positions.remove(id)?;
-                group.members.remove(&position)?;
-            }
-        }
-    }
-    Some(())
+/// Of conversations and their places, the first `limit` after a place, in order.
+fn page<'a>(places: impl Iterator<Item = (&'a str, u64)>, after: u64, limit: usize) -> Vec<Member> {
+    let mut members: Vec<Member> = places
+        .filter(|&(_, position)| position > after)
+        .map(|(id, position)| Member { conversation_id: id.to_owned(), position })
+        .collect();
+    members.sort_unstable_by_key(|member| member.position);
+    members.truncate(limit);
+    members
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 impl Group {

@@ -1,4 +1,4 @@
-//! Where groups are kept.
+//! Where groups, marks and custom data are kept.
 //!
 //! A [`Store`] answers questions about one user at a time and commits the changes of one call of one user. Its contract
 //! is executable: the suite in `tests/` runs against every backend.
@@ -18,13 +18,14 @@ pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use transaction::{
-    Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_GROUP_NAME_BYTES, MAX_GROUPS, Transaction, TransactionError,
+    Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES, MAX_GROUPS, Staged,
+    Transaction, TransactionError,
 };
 pub use watch::{EventListener, Watch, Watchers};
 
-use crate::model::{Change, GroupState, LoggedChange, Origin, UserId, Version};
+use crate::model::{Change, ConversationData, LoggedChange, Origin, UserId, UserState, Version};
 
-/// The most members that one [`Store::page`] answers.
+/// The most members that one [`Store::page`] or [`Store::page_of_data`] answers.
 pub const MAX_PAGE: u32 = 1000;
 /// The most changes or users that one read of [`Store::changes`] or [`Store::users`] answers.
 pub const MAX_BATCH: u32 = 1000;
@@ -45,6 +46,25 @@ pub struct Member {
     pub conversation_id: String,
     /// Its place in the order of adding.
     pub position: u64,
+}
+
+/// A user's groups, in the order they were created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupList {
+    /// The groups.
+    pub groups: Vec<GroupEntry>,
+    /// How many were ever created: the id of the newest, whether it is still there or not.
+    pub created: u32,
+}
+
+/// A group's id and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// A user's groups are numbered from 1 in the order of creation. The number stays when the name changes, and is not
+    /// given again when the group is gone.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
 }
 
 /// What one call changed, to be committed.
@@ -79,7 +99,7 @@ pub enum Changes {
     /// All changes since, in order, or the first [`MAX_BATCH`] of them.
     Since(Vec<LoggedChange>),
     /// The log does not reach back that far, or is not that far yet: the state as a whole instead.
-    Full(Versioned<Vec<GroupState>>),
+    Full(Versioned<UserState>),
 }
 
 /// What is wrong with a store.
@@ -126,12 +146,12 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Each read answers from one moment and says at which version of the user that was; a caller that reads twice compares.
 /// Two reads at the same version answer from the same state.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// The names of all groups, in the order they were created.
+    /// All groups, in the order they were created.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>>;
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>>;
 
     /// For each id, in order, whether the group holds it; nothing when there is no such group.
     ///
@@ -147,8 +167,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>>;
 
-    /// The first `limit` (at most [`MAX_PAGE`]) members with a place after `after`, in order: of one group, or of all
-    /// together, each conversation then once, at its earliest place. Nothing when there is no such group.
+    /// The first `limit` (at most [`MAX_PAGE`]) members with a place after `after`, in order: of one group, or of all that
+    /// are in some group or have marks or custom data, each then once, at its earliest place. Nothing when there is no
+    /// such group.
     ///
     /// # Errors
     ///
@@ -168,12 +189,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>>;
 
+    /// For each id, in order, its marks and custom data.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>>;
+
+    /// How many conversations have marks or custom data.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>>;
+
+    /// The first `limit` (at most [`MAX_PAGE`]) conversations with marks or custom data and a place after `after`, in
+    /// order. A conversation's place is that of its first mark or custom data since it last had neither.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>>;
+
     /// Everything of one user, in order.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>>;
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>>;
 
     /// Applies a call's changes, appends them to the log and raises the version by one, together or not at all, if the
     /// user is at the base version. Returns when the outcome is durable.

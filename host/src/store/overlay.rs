@@ -1,9 +1,10 @@
-//! What a call's staged changes do to the groups in the store, worked out from the changes themselves: they are the only
+//! What a call's staged changes do to what is in the store, worked out from the changes themselves: they are the only
 //! record of what was staged.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::model::{Change, Positions, Version};
+use super::{GroupEntry, GroupList};
+use crate::model::{Change, ConversationData, Positions, Version};
 
 /// A group as the call sees it.
 #[derive(Debug, Default)]
@@ -32,6 +33,8 @@ pub(super) struct Overlay<'a> {
     groups: HashMap<&'a str, StagedGroup<'a>>,
     /// Names in the store that lead nowhere by now.
     gone: HashSet<&'a str>,
+    /// Every change of a conversation's marks or custom data, in order, with the place it has if it had none before.
+    data: Vec<(&'a ConversationData, u64)>,
 }
 
 impl<'a> Overlay<'a> {
@@ -53,28 +56,61 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The names of all groups, given those in the store, in the order of creation.
-    pub(super) fn names(stored: Vec<String>, changes: &[Change]) -> Vec<String> {
-        let mut names = stored;
+    /// All groups, given those in the store, in the order of creation.
+    pub(super) fn groups(stored: GroupList, changes: &[Change]) -> Vec<GroupEntry> {
+        let GroupList { mut groups, mut created } = stored;
         for change in changes {
             match change {
-                Change::GroupCreated { group_name, .. } => names.push(group_name.clone()),
-                Change::GroupDeleted { group_name } => names.retain(|name| name != group_name),
+                Change::GroupCreated { group_name, .. } => {
+                    created = created.saturating_add(1);
+                    groups.push(GroupEntry { id: created, name: group_name.clone() });
+                }
+                Change::GroupDeleted { group_name } => groups.retain(|group| group.name != *group_name),
                 Change::GroupRenamed { old_name, new_name } => {
-                    if let Some(name) = names.iter_mut().find(|name| *name == old_name) {
-                        name.clone_from(new_name);
+                    if let Some(group) = groups.iter_mut().find(|group| group.name == *old_name) {
+                        group.name.clone_from(new_name);
                     }
                 }
-                Change::ConversationsAdded { .. } | Change::ConversationsDeleted { .. } => {}
+                Change::ConversationsAdded { .. }
+                | Change::ConversationsDeleted { .. }
+                | Change::ConversationsChanged { .. } => {}
             }
         }
-        names
+        groups
+    }
+
+    /// Puts what was staged for conversations in the place of what is in the store.
+    pub(super) fn lay_over_data(stored: &mut [ConversationData], changes: &[Change]) {
+        let lists = changes.iter().filter_map(|change| match change {
+            Change::ConversationsChanged { conversation_list } => Some(conversation_list),
+            _ => None,
+        });
+        // The last for each counts.
+        let staged: HashMap<&str, &ConversationData> =
+            lists.flatten().map(|data| (data.conversation_id.as_str(), data)).collect();
+        for data in stored {
+            if let Some(&staged) = staged.get(data.conversation_id.as_str()) {
+                data.clone_from(staged);
+            }
+        }
+    }
+
+    /// The places of the conversations with marks or custom data, given those in the store.
+    pub(super) fn places_of_data(self, stored: HashMap<String, u64>) -> HashMap<String, u64> {
+        let mut places = stored;
+        for (data, position) in self.data {
+            if data.is_none() {
+                places.remove(&data.conversation_id);
+            } else {
+                places.entry(data.conversation_id.clone()).or_insert(position);
+            }
+        }
+        places
     }
 
     fn apply(&mut self, change: &'a Change, positions: &mut Positions) {
         match change {
             Change::GroupCreated { group_name, conversation_list } => {
-                positions.take();
                 let added = conversation_list.iter().map(|id| (id.as_str(), positions.take())).collect();
                 self.groups.insert(group_name, StagedGroup { added, ..StagedGroup::default() });
             }
@@ -97,6 +133,9 @@ impl<'a> Overlay<'a> {
                 let mut leaving: HashSet<&str> = conversation_list.iter().map(String::as_str).collect();
                 group.added.retain(|(id, _)| !leaving.remove(id));
                 group.removed.extend(leaving);
+            }
+            Change::ConversationsChanged { conversation_list } => {
+                self.data.extend(conversation_list.iter().map(|data| (data, positions.take())));
             }
         }
     }

@@ -1,17 +1,19 @@
-//! One call's view of its user's groups: reads see the store and what the call staged; writes are only staged.
+//! One call's view of its user's groups and conversations: reads see the store and what the call staged; writes are only staged.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::overlay::{Overlay, Resolved, StagedGroup};
-use super::{MAX_PAGE, Member, Store, StoreError, StoreResult, Versioned};
-use crate::model::{Change, DeletionReason, UserId, Version};
+use super::{GroupEntry, MAX_PAGE, Member, Store, StoreError, StoreResult, Versioned};
+use crate::model::{Change, ConversationData, DeletionReason, UserId, Version};
 
 /// The longest group name that a plugin can store, in bytes. What callers may use is a setting, and less.
 pub const MAX_GROUP_NAME_BYTES: usize = 256;
 /// The longest conversation id that a plugin can store, in bytes. What callers may use is a setting, and less.
 pub const MAX_CONVERSATION_ID_BYTES: usize = 1024;
+/// The longest custom data that a plugin can store, in bytes. What callers may use is a setting, and less.
+pub const MAX_CUSTOM_DATA_BYTES: usize = 4096;
 
 /// The most groups that a plugin can give to a user, and the most lookups (ids times groups) of one operation: what one
 /// import costs the host is bounded by these, whatever the deadline says.
@@ -57,12 +59,15 @@ pub enum TransactionError {
 
 /// What a transaction that succeeded leaves to commit.
 #[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) base: Version,
-    pub(crate) changes: Vec<Change>,
+pub struct Staged {
+    /// The version that the changes were worked out on.
+    pub base: Version,
+    /// What changed, in order; not empty.
+    pub changes: Vec<Change>,
 }
 
-/// One user's groups inside one call. `wit/group-store.wit` says what each operation promises.
+/// One user's groups and conversations inside one call. `wit/group-store.wit` and `wit/mark-store.wit` say what each
+/// operation promises.
 #[derive(Debug)]
 pub struct Transaction {
     store: Arc<dyn Store>,
@@ -72,6 +77,8 @@ pub struct Transaction {
     base: Option<Version>,
     changes: Vec<Change>,
     staged: u64,
+    /// How many conversations more than in the store have marks or custom data.
+    data_growth: i32,
     longest_read: Duration,
     reading: Duration,
 }
@@ -81,11 +88,22 @@ type Outcome<T> = Result<T, TransactionError>;
 impl Transaction {
     /// Begins a transaction; nothing is read yet.
     pub fn new(store: Arc<dyn Store>, user: UserId, bounds: Bounds) -> Self {
-        Self { store, user, bounds, base: None, changes: Vec::new(), staged: 0, longest_read: Duration::ZERO, reading: Duration::ZERO }
+        Self {
+            store,
+            user,
+            bounds,
+            base: None,
+            changes: Vec::new(),
+            staged: 0,
+            data_growth: 0,
+            longest_read: Duration::ZERO,
+            reading: Duration::ZERO,
+        }
     }
 
     /// What to commit; nothing when nothing was changed.
-    pub(crate) fn into_staged(self) -> Option<Staged> {
+    #[must_use]
+    pub fn into_staged(self) -> Option<Staged> {
         let base = self.base.filter(|_| !self.changes.is_empty())?;
         Some(Staged { base, changes: self.changes })
     }
@@ -106,8 +124,18 @@ impl Transaction {
     ///
     /// A [`Fault`].
     pub fn list_groups(&mut self) -> Result<Vec<String>, Fault> {
+        Ok(self.groups()?.into_iter().map(|group| group.name).collect())
+    }
+
+    /// All groups with their ids, in the order they were created. Those that the call has created have the ids that they
+    /// get when it is committed.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn groups(&mut self) -> Result<Vec<GroupEntry>, Fault> {
         let stored = self.read(Store::groups)?;
-        Ok(Overlay::names(stored, &self.changes))
+        Ok(Overlay::groups(stored, &self.changes))
     }
 
     /// Creates a group; answers how many there are now.
@@ -139,7 +167,7 @@ impl Transaction {
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn remove_group(&mut self, name: &str) -> Outcome<()> {
         self.contains(name, &[])?;
-        self.stage(Change::GroupDeleted { group_name: name.to_owned() })
+        Ok(self.stage(Change::GroupDeleted { group_name: name.to_owned() })?)
     }
 
     /// Renames a group.
@@ -157,7 +185,7 @@ impl Transaction {
         if exists(new_name) {
             return Err(TransactionError::GroupExists);
         }
-        self.stage(Change::GroupRenamed { old_name: old_name.to_owned(), new_name: new_name.to_owned() })
+        Ok(self.stage(Change::GroupRenamed { old_name: old_name.to_owned(), new_name: new_name.to_owned() })?)
     }
 
     /// Adds conversations; answers which are new, and the size of the group afterwards.
@@ -216,7 +244,7 @@ impl Transaction {
         Ok(oldest)
     }
 
-    /// Up to `limit` members after a place: of one group or of all.
+    /// Up to `limit` members after a place: of one group, or of all that are in some group or have marks or custom data.
     ///
     /// # Errors
     ///
@@ -229,7 +257,7 @@ impl Transaction {
                 let page = self.read(|store, user| store.page(user, None, after, limit))?;
                 Ok(page.unwrap_or_default())
             }
-            None => self.page_of_staged_groups(after, limit),
+            None => self.page_of_all_staged(after, limit),
         }
     }
 
@@ -261,6 +289,47 @@ impl Transaction {
             }
         }
         Ok(memberships)
+    }
+
+    /// For each id, its marks and custom data.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn conversation_data(&mut self, ids: &[&str]) -> Result<Vec<ConversationData>, Fault> {
+        self.check_ids(ids)?;
+        let mut data = self.read(|store, user| store.data(user, ids))?;
+        Overlay::lay_over_data(&mut data, &self.changes);
+        Ok(data)
+    }
+
+    /// Gives conversations other marks and custom data; of an id that is repeated, the last entry counts. Answers how many
+    /// conversations have marks or custom data now.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn set_conversation_data(&mut self, data: Vec<ConversationData>) -> Result<u32, Fault> {
+        data.iter().try_for_each(|data| check_custom_data(&data.custom_data))?;
+        let ids: Vec<&str> = data.iter().map(|data| data.conversation_id.as_str()).collect();
+        let present = self.conversation_data(&ids)?;
+        let mut seen = HashSet::with_capacity(ids.len());
+        let last: Vec<bool> = ids.iter().rev().map(|&id| seen.insert(id)).collect();
+
+        let mut changed = Vec::new();
+        let mut growth = 0;
+        for ((wanted, present), last) in data.into_iter().zip(present).zip(last.into_iter().rev()) {
+            if last && wanted != present {
+                growth += i32::from(present.is_none()) - i32::from(wanted.is_none());
+                changed.push(wanted);
+            }
+        }
+        if !changed.is_empty() {
+            self.stage(Change::ConversationsChanged { conversation_list: changed })?;
+            self.data_growth += growth;
+        }
+        let stored = self.read(Store::data_count)?;
+        Ok(stored.saturating_add_signed(self.data_growth))
     }
 
     fn contains(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
@@ -317,9 +386,10 @@ impl Transaction {
         Ok(page)
     }
 
-    /// Merges the groups one by one: rare, for a plugin that lists everything after it has changed something.
-    fn page_of_staged_groups(&mut self, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        let mut earliest: BTreeMap<String, u64> = BTreeMap::new();
+    /// Merges what has marks or custom data with the groups one by one: rare, for a plugin that lists everything after it
+    /// has changed something.
+    fn page_of_all_staged(&mut self, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        let mut earliest = self.places_of_data()?;
         for name in self.list_groups()? {
             let mut read_to = 0;
             loop {
@@ -340,6 +410,19 @@ impl Transaction {
         members.sort_unstable_by_key(|member| member.position);
         members.truncate(limit as usize);
         Ok(members)
+    }
+
+    /// The conversations with marks or custom data, and their places.
+    fn places_of_data(&mut self) -> Result<HashMap<String, u64>, Fault> {
+        let mut stored = HashMap::new();
+        let mut after = 0;
+        loop {
+            let page = self.read(|store, user| store.page_of_data(user, after, MAX_PAGE))?;
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            stored.extend(page.into_iter().map(|member| (member.conversation_id, member.position)));
+        }
+        Ok(Overlay::new(&self.changes, self.base.unwrap_or_default()).places_of_data(stored))
     }
 
     /// What was staged for a group; nothing when the call left it alone.
@@ -372,14 +455,14 @@ impl Transaction {
             return Ok(());
         }
         let group_name = group.to_owned();
-        self.stage(Change::ConversationsDeleted { group_name, conversation_list: leaving, reason })
+        Ok(self.stage(Change::ConversationsDeleted { group_name, conversation_list: leaving, reason })?)
     }
 
-    fn stage(&mut self, change: Change) -> Outcome<()> {
+    fn stage(&mut self, change: Change) -> Result<(), Fault> {
         self.staged += change_size(&change) as u64;
         if self.staged > u64::from(self.bounds.max_changes) {
             let max = self.bounds.max_changes;
-            return Err(Fault::OutOfBounds(format!("staged more than {max} changes")).into());
+            return Err(Fault::OutOfBounds(format!("staged more than {max} changes")));
         }
         self.changes.push(change);
         Ok(())
@@ -430,6 +513,7 @@ fn change_size(change: &Change) -> usize {
         Change::ConversationsAdded { conversation_list, .. }
         | Change::ConversationsDeleted { conversation_list, .. } => conversation_list.len(),
         Change::GroupCreated { conversation_list, .. } => conversation_list.len() + 1,
+        Change::ConversationsChanged { conversation_list } => conversation_list.len(),
         Change::GroupDeleted { .. } | Change::GroupRenamed { .. } => 1,
     }
 }
@@ -445,6 +529,18 @@ fn check_name(name: &str) -> Result<(), Fault> {
 /// A name that no group can have is the name of no group.
 fn check_possible(name: &str) -> Result<(), TransactionError> {
     check_name(name).map_err(|_| TransactionError::NoSuchGroup)
+}
+
+fn check_custom_data(text: &str) -> Result<(), Fault> {
+    if text.len() > MAX_CUSTOM_DATA_BYTES {
+        let bytes = text.len();
+        return Err(Fault::OutOfBounds(format!("passed {bytes} bytes of custom data for one conversation")));
+    }
+    // Not every database can keep it.
+    if text.contains('\0') {
+        return Err(Fault::OutOfBounds("passed custom data with the character U+0000".to_owned()));
+    }
+    Ok(())
 }
 
 fn check_text(what: &str, text: &str, max_bytes: usize) -> Result<(), Fault> {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::read::group_id;
 use super::{failed, file};
-use crate::model::{Change, Positions, Version};
+use crate::model::{Change, ConversationData, Positions, Version};
 use crate::store::{BatchCounts, Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult, Watchers};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
@@ -224,9 +224,14 @@ fn apply_change(connection: &Connection, user: i64, change: &Change, positions: 
     let find = |name: &str| group_id(connection, user, name)?.ok_or(Misfit::Change("a group is gone"));
     match change {
         Change::GroupCreated { group_name, conversation_list } => {
+            let number: i64 = connection
+                .prepare_cached(
+                    "UPDATE users SET groups_created = groups_created + 1 WHERE id = ?1 RETURNING groups_created",
+                )?
+                .query_row([user], |row| row.get(0))?;
             connection
-                .prepare_cached("INSERT INTO groups (user, name, position) VALUES (?1, ?2, ?3)")?
-                .execute(params![user, group_name, positions.take()])?;
+                .prepare_cached("INSERT INTO groups (user, number, name) VALUES (?1, ?2, ?3)")?
+                .execute(params![user, number, group_name])?;
             add(connection, connection.last_insert_rowid(), conversation_list, positions)
         }
         Change::GroupDeleted { group_name } => {
@@ -255,7 +260,32 @@ fn apply_change(connection: &Connection, user: i64, change: &Change, positions: 
             }
             Ok(())
         }
+        Change::ConversationsChanged { conversation_list } => {
+            for data in conversation_list {
+                set_data(connection, user, data, positions.take())?;
+            }
+            Ok(())
+        }
     }
+}
+
+/// Gives a conversation marks and custom data, at a place of its own if it had none before.
+fn set_data(connection: &Connection, user: i64, data: &ConversationData, position: u64) -> Result<(), Misfit> {
+    let ConversationData { conversation_id, marks, custom_data } = data;
+    if data.is_none() {
+        let mut delete =
+            connection.prepare_cached("DELETE FROM conversations WHERE user = ?1 AND conversation_id = ?2")?;
+        if delete.execute(params![user, conversation_id])? != 1 {
+            return Err(Misfit::Change("a conversation has lost its marks and custom data"));
+        }
+        return Ok(());
+    }
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO conversations (user, conversation_id, marks, custom_data, position) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET marks = excluded.marks, custom_data = excluded.custom_data",
+    )?;
+    upsert.execute(params![user, conversation_id, marks.cast_signed(), custom_data, position])?;
+    Ok(())
 }
 
 fn add(connection: &Connection, group: i64, ids: &[String], positions: &mut Positions) -> Result<(), Misfit> {

@@ -19,14 +19,15 @@ use rusqlite::Connection;
 use self::commit::{Committer, Job, Progress};
 use self::file::LockFile;
 use super::{
-    BatchCounts, Changes, Commit, CommitOutcome, Member, Store, StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
+    BatchCounts, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreError, StoreErrorKind, StoreResult,
+    Versioned, Watch,
 };
-use crate::model::{GroupState, UserId, Version};
+use crate::model::{ConversationData, UserId, UserState, Version};
 
 /// Commits that may wait for the committer; the next one is turned away.
 const QUEUE: usize = 16_384;
 
-/// Keeps groups in a SQLite file.
+/// Keeps groups, marks and custom data in a SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
@@ -165,7 +166,7 @@ impl Drop for Writer {
 }
 
 impl Store for SqliteStore {
-    fn groups(&self, user: &UserId) -> StoreResult<Versioned<Vec<String>>> {
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>> {
         self.with_reader(|reader| read::groups(reader, user))
     }
 
@@ -191,7 +192,19 @@ impl Store for SqliteStore {
         self.with_reader(|reader| read::memberships(reader, user, ids))
     }
 
-    fn state(&self, user: &UserId) -> StoreResult<Versioned<Vec<GroupState>>> {
+    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
+        self.with_reader(|reader| read::data(reader, user, ids))
+    }
+
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
+        self.with_reader(|reader| read::data_count(reader, user))
+    }
+
+    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
+        self.with_reader(|reader| read::page_of_data(reader, user, after, limit))
+    }
+
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
         self.with_reader(|reader| read::state(reader, user))
     }
 

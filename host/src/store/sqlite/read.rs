@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::model::{GroupState, LoggedChange, UserId, Version};
-use crate::store::{Changes, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
+use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
+use crate::store::{Changes, GroupEntry, GroupList, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -13,9 +13,12 @@ struct UserRow {
     version: Version,
 }
 
-pub(super) fn groups(connection: &mut Connection, user: &UserId) -> Read<Versioned<Vec<String>>> {
-    with_user(connection, user, Vec::new, |transaction, user| {
-        Ok(group_rows(transaction, user)?.into_iter().map(|(_, name)| name).collect())
+pub(super) fn groups(connection: &mut Connection, user: &UserId) -> Read<Versioned<GroupList>> {
+    with_user(connection, user, GroupList::default, |transaction, user| {
+        let mut created = transaction.prepare_cached("SELECT groups_created FROM users WHERE id = ?1")?;
+        let created = created.query_row([user], |row| row.get(0))?;
+        let groups = group_rows(transaction, user)?.into_iter().map(|(_, group)| group).collect();
+        Ok(GroupList { groups, created })
     })
 }
 
@@ -57,9 +60,7 @@ pub(super) fn page(
     after: u64,
     limit: u32,
 ) -> Read<Versioned<Option<Vec<Member>>>> {
-    // A place beyond what the file can hold has nothing after it.
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let limit = limit.min(MAX_PAGE);
+    let (after, limit) = page_bounds(after, limit);
     with_user(
         connection,
         user,
@@ -67,9 +68,11 @@ pub(super) fn page(
         |transaction, user| {
             let Some(name) = group else {
                 let mut members = transaction.prepare_cached(
-                    "SELECT conversation_id, min(position) AS earliest FROM members
-                 WHERE group_id IN (SELECT id FROM groups WHERE user = ?1)
-                 GROUP BY conversation_id HAVING earliest > ?2 ORDER BY earliest LIMIT ?3",
+                    "SELECT conversation_id, min(position) AS earliest FROM (
+                     SELECT conversation_id, position FROM members
+                     WHERE group_id IN (SELECT id FROM groups WHERE user = ?1)
+                     UNION ALL SELECT conversation_id, position FROM conversations WHERE user = ?1
+                 ) GROUP BY conversation_id HAVING earliest > ?2 ORDER BY earliest LIMIT ?3",
                 )?;
                 return members.query_map(params![user, after, limit], member)?.collect::<Read<_>>().map(Some);
             };
@@ -97,9 +100,9 @@ pub(super) fn memberships(
             let mut memberships = Vec::with_capacity(ids.len());
             for id in ids {
                 let mut names = Vec::new();
-                for (group, name) in &groups {
+                for (group, entry) in &groups {
                     if holds(transaction, *group, id)? {
-                        names.push(name.clone());
+                        names.push(entry.name.clone());
                     }
                 }
                 memberships.push(names);
@@ -109,8 +112,54 @@ pub(super) fn memberships(
     )
 }
 
-pub(super) fn state(connection: &mut Connection, user: &UserId) -> Read<Versioned<Vec<GroupState>>> {
-    with_user(connection, user, Vec::new, state_of)
+pub(super) fn data(connection: &mut Connection, user: &UserId, ids: &[&str]) -> Read<Versioned<Vec<ConversationData>>> {
+    with_user(
+        connection,
+        user,
+        || ids.iter().map(|&id| ConversationData::none(id)).collect(),
+        |transaction, user| {
+            let mut data = transaction.prepare_cached(
+                "SELECT conversation_id, marks, custom_data FROM conversations WHERE user = ?1 AND conversation_id = ?2",
+            )?;
+            let mut of = |id: &&str| {
+                let found = data.query_row(params![user, id], conversation_data).optional()?;
+                Ok(found.unwrap_or_else(|| ConversationData::none(*id)))
+            };
+            ids.iter().map(&mut of).collect()
+        },
+    )
+}
+
+pub(super) fn data_count(connection: &mut Connection, user: &UserId) -> Read<Versioned<u32>> {
+    with_user(
+        connection,
+        user,
+        || 0,
+        |transaction, user| {
+            let mut count = transaction.prepare_cached("SELECT count(*) FROM conversations WHERE user = ?1")?;
+            count.query_row([user], |row| row.get(0))
+        },
+    )
+}
+
+pub(super) fn page_of_data(
+    connection: &mut Connection,
+    user: &UserId,
+    after: u64,
+    limit: u32,
+) -> Read<Versioned<Vec<Member>>> {
+    let (after, limit) = page_bounds(after, limit);
+    with_user(connection, user, Vec::new, |transaction, user| {
+        let mut members = transaction.prepare_cached(
+            "SELECT conversation_id, position FROM conversations
+             WHERE user = ?1 AND position > ?2 ORDER BY position LIMIT ?3",
+        )?;
+        members.query_map(params![user, after, limit], member)?.collect()
+    })
+}
+
+pub(super) fn state(connection: &mut Connection, user: &UserId) -> Read<Versioned<UserState>> {
+    with_user(connection, user, UserState::default, state_of)
 }
 
 pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version) -> Read<Changes> {
@@ -178,19 +227,27 @@ fn with_user_row<T>(
     Ok(value)
 }
 
-fn state_of(transaction: &Transaction<'_>, user: i64) -> Read<Vec<GroupState>> {
+fn state_of(transaction: &Transaction<'_>, user: i64) -> Read<UserState> {
     let mut members =
         transaction.prepare_cached("SELECT conversation_id FROM members WHERE group_id = ?1 ORDER BY position")?;
-    let groups = group_rows(transaction, user)?.into_iter().map(|(group, group_name)| {
+    let groups = group_rows(transaction, user)?.into_iter().map(|(group, GroupEntry { name: group_name, .. })| {
         let conversation_id_list = members.query_map([group], |row| row.get(0))?.collect::<Read<_>>()?;
         Ok(GroupState { group_name, conversation_id_list })
     });
-    groups.collect()
+    let groups = groups.collect::<Read<_>>()?;
+    let mut conversations = transaction.prepare_cached(
+        "SELECT conversation_id, marks, custom_data FROM conversations WHERE user = ?1 ORDER BY position",
+    )?;
+    let conversations = conversations.query_map([user], conversation_data)?.collect::<Read<_>>()?;
+    Ok(UserState { groups, conversations })
 }
 
-fn group_rows(transaction: &Transaction<'_>, user: i64) -> Read<Vec<(i64, String)>> {
-    let mut groups = transaction.prepare_cached("SELECT id, name FROM groups WHERE user = ?1 ORDER BY position")?;
-    groups.query_map([user], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+/// All groups with the ids of their rows, in the order of creation.
+fn group_rows(transaction: &Transaction<'_>, user: i64) -> Read<Vec<(i64, GroupEntry)>> {
+    let mut groups =
+        transaction.prepare_cached("SELECT id, number, name FROM groups WHERE user = ?1 ORDER BY number")?;
+    let entry = |row: &Row<'_>| Ok((row.get(0)?, GroupEntry { id: row.get(1)?, name: row.get(2)? }));
+    groups.query_map([user], entry)?.collect()
 }
 
 pub(super) fn group_id(connection: &Connection, user: i64, name: &str) -> Read<Option<i64>> {
@@ -202,6 +259,17 @@ fn holds(connection: &Connection, group: i64, id: &str) -> Read<bool> {
     connection
         .prepare_cached("SELECT 1 FROM members WHERE group_id = ?1 AND conversation_id = ?2")?
         .exists(params![group, id])
+}
+
+/// The bounds of a page as the file knows them.
+fn page_bounds(after: u64, limit: u32) -> (i64, u32) {
+    // A place beyond what the file can hold has nothing after it.
+    (i64::try_from(after).unwrap_or(i64::MAX), limit.min(MAX_PAGE))
+}
+
+fn conversation_data(row: &Row<'_>) -> Read<ConversationData> {
+    let marks: i64 = row.get(1)?;
+    Ok(ConversationData { conversation_id: row.get(0)?, marks: marks.cast_unsigned(), custom_data: row.get(2)? })
 }
 
 fn member(row: &Row<'_>) -> Read<Member> {

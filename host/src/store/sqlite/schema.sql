@@ -1,18 +1,20 @@
--- Version 1. People may read this file with `sqlite3 -readonly`; the view `memberships` shows it all by name.
+-- Version 1. People may read this file with `sqlite3 -readonly`; the view `memberships` shows the groups by name.
 
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,
     -- How many changes have been committed for the user.
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    -- How many groups were ever created for the user.
+    groups_created INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
     user INTEGER NOT NULL REFERENCES users (id),
+    -- A user's groups are numbered from 1 in the order of creation. The number is the group's id to callers.
+    number INTEGER NOT NULL,
     name TEXT NOT NULL,
-    -- The order of creation.
-    position INTEGER NOT NULL,
     UNIQUE (user, name)
 ) STRICT;
 
@@ -22,6 +24,18 @@ CREATE TABLE members (
     -- The order of adding.
     position INTEGER NOT NULL,
     PRIMARY KEY (group_id, conversation_id)
+) STRICT, WITHOUT ROWID;
+
+-- Conversations with marks or custom data.
+CREATE TABLE conversations (
+    user INTEGER NOT NULL REFERENCES users (id),
+    conversation_id TEXT NOT NULL,
+    -- One bit each. The highest bit is the sign: a file has no unsigned numbers.
+    marks INTEGER NOT NULL,
+    custom_data TEXT NOT NULL,
+    -- The order in which they first got some.
+    position INTEGER NOT NULL,
+    PRIMARY KEY (user, conversation_id)
 ) STRICT, WITHOUT ROWID;
 
 -- The newest changes of each user.
@@ -39,4 +53,4 @@ SELECT users.user_id, groups.name AS group_name, members.conversation_id
 FROM members
 JOIN groups ON groups.id = members.group_id
 JOIN users ON users.id = groups.user
-ORDER BY users.user_id, groups.position, members.position;
+ORDER BY users.user_id, groups.number, members.position;

@@ -1,0 +1,141 @@
+//! `convgroups serve`: the HTTP server.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use convgroups_host::server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
+use convgroups_host::server::{KEYS_VARIABLE, KeySource, Server, ServerError};
+use convgroups_host::{Host, Settings, store};
+
+use super::args::Serve;
+use super::config::Loaded;
+use super::{Done, Failed, Outcome, plugin_source, say};
+
+/// Who may use `/v4` with `--dev`; the account that Tencent gives every app.
+const DEV_ADMIN: &str = "administrator";
+const DEV_APP: u64 = 1_400_000_000;
+const DEV_USER: &str = "alice";
+
+pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
+    let mut settings = loaded.settings;
+    if let Some(listen) = &command.listen {
+        settings.server.listen.clone_from(listen);
+    }
+    let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
+    let store = store::open(&settings.store).map_err(Failed::run)?;
+    let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
+    let host = host.build().map_err(Failed::run)?;
+    // Each call that runs has a thread; what else blocks is short.
+    let threads = settings.calls.max_concurrent as usize + 64;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(threads)
+        .build()
+        .map_err(|error| Failed::Run(format!("could not start: {error}")))?;
+    let served = runtime.block_on(async {
+        let server = Server::bind(host, &settings, keys.clone())?;
+        let scheme = if server.is_secure() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", server.address());
+        if command.dev {
+            say(&welcome(&address, &settings, &keys).unwrap_or_default());
+        }
+        say(&format!("convgroups: listening on {address}"));
+        server.run(stop_signal()).await
+    });
+    served.map(|()| Done::Well).map_err(|error| match error {
+        ServerError::Setting(_) => Failed::Usage(error.to_string()),
+        ServerError::Listen { .. } | ServerError::Stopped(_) => Failed::run(error),
+    })
+}
+
+fn keys(settings: &Settings) -> Result<KeySource, Failed> {
+    KeySource::find(&settings.auth).map_err(Failed::Usage)?.ok_or_else(|| {
+        Failed::Usage(format!(
+            "there are no keys to check signatures with: set auth.keys_file to a file with one key on each line, or \
+             the environment variable {KEYS_VARIABLE}; `convgroups serve --dev` makes one for a first look"
+        ))
+    })
+}
+
+/// Settings for a first look. A key that is there already is used.
+fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
+    let auth = &mut settings.auth;
+    if auth.sdk_app_id == 0 {
+        auth.sdk_app_id = DEV_APP;
+    }
+    if auth.admins.is_empty() {
+        auth.admins.push(DEV_ADMIN.to_owned());
+    }
+    settings.server.calls_per_second = 0;
+    settings.server.calls_per_second_per_user = 0;
+    if let Some(keys) = KeySource::find(auth).map_err(Failed::Usage)? {
+        return Ok(keys);
+    }
+    let mut secret = [0_u8; 32];
+    getrandom::fill(&mut secret).map_err(|error| Failed::Run(format!("could not make a key: {error}")))?;
+    let secret = secret.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    Keys::parse(&secret).map(KeySource::Fixed).map_err(Failed::run)
+}
+
+/// What a newcomer can paste.
+fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<String, String> {
+    let keys = keys.load()?;
+    let app = settings.auth.sdk_app_id;
+    let sign = |identifier: &str| keys.sign(identifier, app, now(), DEFAULT_LIFETIME_SECONDS);
+    let user = sign(DEV_USER);
+    let admin = settings.auth.admins.first().map_or(DEV_ADMIN, String::as_str);
+    let trust = if address.starts_with("https") { " -k" } else { "" };
+    let body = r#"{"groupName":"Work","conversationIDList":["c2c_bob","group_42"]}"#;
+    let rest = format!(r#"{{"From_Account":"{DEV_USER}","StartIndex":0}}"#);
+    let store = if Path::new(&settings.store) == Path::new("memory:") { "memory" } else { &settings.store };
+    Ok(format!(
+        "For a first look, not for production: a key that was made just now, no limits on rates; groups are in {store}.\n\
+         \n\
+         As {DEV_USER}, make a group, take a conversation out of it, and watch what happens:\n\
+         \n\
+         SIG='{user}'\n\
+         curl{trust} -H \"Authorization: Bearer $SIG\" {address}/v1/createConversationGroup -d '{body}'\n\
+         curl{trust} -H \"Authorization: Bearer $SIG\" {address}/v1/deleteConversationsFromGroup \
+         -d '{{\"groupName\":\"Work\",\"conversationIDList\":[\"c2c_bob\",\"c2c_eve\"]}}'\n\
+         curl{trust} -N -H \"Authorization: Bearer $SIG\" '{address}/v1/events?after=0'\n\
+         \n\
+         As {admin}, for any user, as back ends do by Tencent's REST API:\n\
+         \n\
+         curl{trust} '{address}/v4/recentcontact/get_contact_group?sdkappid={app}&identifier={admin}&random=1&\
+         contenttype=json&usersig={}' -d '{rest}'\n\
+         \n\
+         In a browser: {address}/console/ (sign in with the UserSig above)\n",
+        sign(admin)
+    ))
+}
+
+fn now() -> u64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Ends when the process is asked to stop.
+async fn stop_signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminate = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
+    }
+}
