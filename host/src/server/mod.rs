@@ -29,7 +29,7 @@ mod openapi;
 mod ops;
 mod rejection;
 mod reload;
-mod rest;
+//mod rest;
 mod sdk;
 mod tls;
 pub mod usersig;
@@ -311,7 +311,7 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
         .layer(cors);
     Router::new()
         .merge(sdk)
-        .route("/v4/{service}/{command}", any(rest::call))
+        //.route("/v4/{service}/{command}", any(rest::call))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
