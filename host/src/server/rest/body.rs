@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
+use super::Command;
 use crate::api::{Conversation, ConversationSearchResult, ConversationType};
+use crate::server::openapi::{CommandSchemas, reference};
 
 /// A conversation: with a user (`Type` 1, `To_Account`) or with a chat group (`Type` 2, `ToGroupId`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -65,17 +68,16 @@ pub(super) struct KnownContact {
 
 impl KnownContact {
     pub(super) fn listed(conversation: &Conversation, groups: &[GroupItem]) -> Self {
-        let Conversation { conversation_id, conversation_group_list, mark_list, custom_data } = conversation;
-        Self::new(conversation_id, conversation_group_list, mark_list, custom_data, groups)
+        let Conversation { conversation_id, conversation_group_list, marks, custom_data } = conversation;
+        Self::new(conversation_id, conversation_group_list, *marks, custom_data, groups)
     }
 
     pub(super) fn found(found: &ConversationSearchResult, groups: &[GroupItem]) -> Self {
-        let ConversationSearchResult { conversation_id, conversation_group_list, mark_list, custom_data, .. } = found;
-        Self::new(conversation_id, conversation_group_list, mark_list, custom_data, groups)
+        let ConversationSearchResult { conversation_id, conversation_group_list, marks, custom_data, .. } = found;
+        Self::new(conversation_id, conversation_group_list, *marks, custom_data, groups)
     }
 
-    fn new(id: &str, names: &[String], marks: &[u64], custom_data: &str, groups: &[GroupItem]) -> Self {
-        let marks = marks.iter().fold(0, |all, mark| all | mark);
+    fn new(id: &str, names: &[String], marks: u64, custom_data: &str, groups: &[GroupItem]) -> Self {
         let number = |name: &String| groups.iter().find(|group| group.group_name == *name).map(|group| group.group_id);
         Self {
             contact: ContactItem::of(id),
@@ -108,6 +110,7 @@ pub(super) struct ResultItem {
 
 /// `create_contact_group`: exactly one group.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = CreateContactGroup)]
 pub(super) struct Create {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -126,6 +129,7 @@ pub(super) struct NewGroup {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedContactGroup)]
 pub(super) struct Created {
     #[serde(rename = "GroupResultItem")]
     pub(super) groups: Vec<CreatedGroup>,
@@ -142,6 +146,7 @@ pub(super) struct CreatedGroup {
 
 /// `del_contact_group`: exactly one name.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = DelContactGroup)]
 pub(super) struct Delete {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -151,6 +156,7 @@ pub(super) struct Delete {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeletedContactGroup)]
 pub(super) struct Deleted {
     #[serde(rename = "GroupItem")]
     pub(super) groups: Vec<GroupItem>,
@@ -158,6 +164,7 @@ pub(super) struct Deleted {
 
 /// `update_contact_group`: renames a group, or adds conversations to it and takes some out.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UpdateContactGroup)]
 pub(super) struct Update {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -224,6 +231,7 @@ impl From<ContactOperation> for u8 {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UpdatedContactGroup)]
 pub(super) struct Updated {
     #[serde(rename = "UpdateType")]
     pub(super) update_type: u8,
@@ -256,6 +264,7 @@ pub(super) struct UpdateResult {
 
 /// `get_contact_group`: everything of a user, in pages.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = GetContactGroup)]
 pub(super) struct Get {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -265,6 +274,7 @@ pub(super) struct Get {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = GotContactGroup)]
 pub(super) struct Got {
     #[serde(rename = "ContactItem")]
     pub(super) contacts: Vec<KnownContact>,
@@ -279,6 +289,7 @@ pub(super) struct Got {
 
 /// `search_contact_group`: what is known of given conversations.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SearchContactGroup)]
 pub(super) struct Search {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -288,6 +299,7 @@ pub(super) struct Search {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FoundContactGroup)]
 pub(super) struct Found {
     #[serde(rename = "ContactResultItem")]
     pub(super) contacts: Vec<KnownContact>,
@@ -297,6 +309,7 @@ pub(super) struct Found {
 
 /// `mark_contact`: marks and custom data of conversations.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MarkContact)]
 pub(super) struct Mark {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
@@ -367,6 +380,7 @@ fn bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MarkedContact)]
 pub(super) struct Marked {
     #[serde(rename = "ResultItem")]
     pub(super) results: Vec<MarkResult>,
@@ -380,4 +394,32 @@ pub(super) struct MarkResult {
     pub(super) operation: MarkOperation,
     #[serde(flatten)]
     pub(super) result: ResultItem,
+}
+
+/// The schemas of all commands.
+pub(in crate::server) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) -> Vec<CommandSchemas> {
+    let mut of = |command: Command| {
+        let (summary, request, answer) = match command {
+            Command::CreateContactGroup => {
+                ("Creates a group", reference::<Create>(schemas), reference::<Created>(schemas))
+            }
+            Command::DelContactGroup => ("Removes a group", reference::<Delete>(schemas), reference::<Deleted>(schemas)),
+            Command::UpdateContactGroup => (
+                "Renames a group, adds conversations to it, takes conversations out of it",
+                reference::<Update>(schemas),
+                reference::<Updated>(schemas),
+            ),
+            Command::GetContactGroup => {
+                ("All groups and conversations of a user, in pages", reference::<Get>(schemas), reference::<Got>(schemas))
+            }
+            Command::SearchContactGroup => {
+                ("What is known of conversations", reference::<Search>(schemas), reference::<Found>(schemas))
+            }
+            Command::MarkContact => {
+                ("Marks conversations", reference::<Mark>(schemas), reference::<Marked>(schemas))
+            }
+        };
+        CommandSchemas { name: command.name(), summary, request, answer }
+    };
+    Command::ALL.into_iter().map(&mut of).collect()
 }
