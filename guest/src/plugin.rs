@@ -10,8 +10,9 @@ use crate::bindings::exported::{
 };
 use crate::bindings::imported::diagnostics;
 use crate::bindings::imported::group_store::{self, Addition, Member, StoreError};
+use crate::bindings::imported::mark_store::{self, ConversationData};
 use crate::bindings::imported::settings::{self, WhenFull};
-use crate::{GroupStore, Rules, Settings};
+use crate::{GroupStore, MarkStore, Rules, Settings};
 
 /// The exports of the world.
 pub(crate) struct Plugin;
@@ -52,6 +53,21 @@ impl Guest for Plugin {
         RULES().delete_conversations_from_group(&group_name, conversation_id_list)
     }
 
+    fn mark_conversation(
+        mark_type: u64,
+        enable_mark: bool,
+        conversation_id_list: Vec<String>,
+    ) -> Result<Vec<ConversationOperationResult>, OperationError> {
+        RULES().mark_conversation(mark_type, enable_mark, conversation_id_list)
+    }
+
+    fn set_conversation_custom_data(
+        custom_data: String,
+        conversation_id_list: Vec<String>,
+    ) -> Result<Vec<ConversationOperationResult>, OperationError> {
+        RULES().set_conversation_custom_data(&custom_data, conversation_id_list)
+    }
+
     fn get_conversation_list_by_filter(
         filter: ConversationFilter,
         next_seq: u64,
@@ -67,7 +83,7 @@ impl Guest for Plugin {
     }
 }
 
-/// The host's side of both traits.
+/// The host's side of the traits.
 struct Host;
 
 impl GroupStore for Host {
@@ -100,6 +116,15 @@ impl GroupStore for Host {
     }
 }
 
+impl MarkStore for Host {
+    fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
+        mark_store::get_conversation_data(conversation_ids)
+    }
+    fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
+        mark_store::set_conversation_data(&data.iter().collect::<Vec<_>>())
+    }
+}
+
 impl Settings for Host {
     fn max_groups(&self) -> u32 {
         settings::max_groups()
@@ -124,6 +149,12 @@ impl Settings for Host {
     }
     fn group_full(&self) -> WhenFull {
         settings::group_full()
+    }
+    fn max_marked_conversations(&self) -> u32 {
+        settings::max_marked_conversations()
+    }
+    fn max_custom_data_bytes(&self) -> u32 {
+        settings::max_custom_data_bytes()
     }
     fn allow_empty_creation(&self) -> bool {
         settings::allow_empty_creation()

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::bindings::imported::group_store::{Addition, Member, StoreError};
+use crate::bindings::imported::mark_store::ConversationData;
 use crate::bindings::imported::settings::WhenFull;
 
 /// The interface `group-store`: the calling user's groups inside one transaction. `wit/group-store.wit` says what each
@@ -22,6 +23,14 @@ pub trait GroupStore {
     fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>>;
 }
 
+/// The interface `mark-store`: marks and custom data of the calling user's conversations, inside the same transaction.
+/// `wit/mark-store.wit` says what each function promises.
+#[expect(missing_docs, reason = "documented in the WIT contract")]
+pub trait MarkStore {
+    fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData>;
+    fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32;
+}
+
 /// The interface `settings`: the limits in force. `wit/settings.wit` says what each means.
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 pub trait Settings {
@@ -33,5 +42,7 @@ pub trait Settings {
     fn max_conversations_per_page(&self) -> u32;
     fn max_conversations_per_group(&self) -> u32;
     fn group_full(&self) -> WhenFull;
+    fn max_marked_conversations(&self) -> u32;
+    fn max_custom_data_bytes(&self) -> u32;
     fn allow_empty_creation(&self) -> bool;
 }

@@ -4,13 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::bindings::exported::{
-    Conversation, ConversationFilter, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    ConversationType, OperationError,
-};
+use crate::bindings::exported::{ConversationOperationResult, OperationError};
 use crate::bindings::imported::group_store::StoreError;
 use crate::bindings::imported::settings::WhenFull;
-use crate::ids::{Batch, conversation_type};
+use crate::ids::Batch;
 use crate::ports::{GroupStore, Settings};
 
 /// Result codes, with Tencent Cloud Chat's numbers (REST error codes, documents 1047/53437 to 53442).
@@ -21,7 +18,7 @@ pub mod code {
     pub const INVALID_PARAMETER: i32 = 50002;
     /// A call names no conversation, or too many.
     pub const BATCH_SIZE: i32 = 51006;
-    /// A group would hold too many conversations.
+    /// A group would hold too many conversations, or too many would have marks or custom data.
     pub const TOO_MANY_CONVERSATIONS: i32 = 51008;
     /// There is no such group.
     pub const NO_SUCH_GROUP: i32 = 51009;
@@ -37,31 +34,34 @@ pub mod remark {
     pub const NOT_IN_GROUP: &str = "not in the group";
     /// To add: it was in the group already.
     pub const ALREADY_IN_GROUP: &str = "already in the group";
+    /// To mark or to give custom data: it was so already.
+    pub const UNCHANGED: &str = "unchanged";
     /// The same id stood earlier in the request.
     pub const REPEATED: &str = "repeated in the request";
 }
 
-type Outcome<T> = Result<T, OperationError>;
+pub(crate) type Outcome<T> = Result<T, OperationError>;
 
-fn refuse<T>(code: i32, desc: impl Into<String>) -> Outcome<T> {
+pub(crate) fn refuse<T>(code: i32, desc: impl Into<String>) -> Outcome<T> {
     Err(OperationError { code, desc: desc.into() })
 }
 
-/// The eight operations of the interface `conversation-groups`; `wit/conversation-groups.wit` documents each.
+/// The operations of the interface `conversation-groups`; `wit/conversation-groups.wit` documents each. Those on groups are
+/// here, the others in `marks` and `listing`.
 ///
 /// An operation that fails may have staged changes before: it relies on its host to discard them.
 #[derive(Debug)]
-pub struct Rules<G, S> {
-    groups: G,
-    settings: S,
+pub struct Rules<D, S> {
+    pub(crate) store: D,
+    pub(crate) settings: S,
 }
 
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 #[expect(clippy::missing_errors_doc, reason = "documented in the WIT contract")]
-impl<G: GroupStore, S: Settings> Rules<G, S> {
-    /// The rules over the groups of one user.
-    pub fn new(groups: G, settings: S) -> Self {
-        Self { groups, settings }
+impl<D: GroupStore, S: Settings> Rules<D, S> {
+    /// The rules over what is stored of one user.
+    pub fn new(store: D, settings: S) -> Self {
+        Self { store, settings }
     }
 
     pub fn create_conversation_group(
@@ -77,7 +77,7 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
         };
 
         let distinct = batch.distinct();
-        let Ok(group_count) = self.groups.create_group(group_name, &distinct) else {
+        let Ok(group_count) = self.store.create_group(group_name, &distinct) else {
             return refuse_taken_name(group_name);
         };
         let max_groups = self.settings.max_groups();
@@ -90,18 +90,18 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
     }
 
     pub fn get_conversation_group_list(&mut self) -> Outcome<Vec<String>> {
-        Ok(self.groups.list_groups())
+        Ok(self.store.list_groups())
     }
 
     pub fn delete_conversation_group(&mut self, group_name: &str) -> Outcome<()> {
         check_name("group name", group_name)?;
-        self.groups.remove_group(group_name).or_else(|_| self.refuse_unknown_group("group name", group_name))
+        self.store.remove_group(group_name).or_else(|_| self.refuse_unknown_group("group name", group_name))
     }
 
     pub fn rename_conversation_group(&mut self, old_name: &str, new_name: &str) -> Outcome<()> {
         check_name("old name", old_name)?;
         self.check_new_name("new name", new_name)?;
-        match self.groups.rename_group(old_name, new_name) {
+        match self.store.rename_group(old_name, new_name) {
             Ok(()) => Ok(()),
             Err(StoreError::NoSuchGroup) => self.refuse_unknown_group("old name", old_name),
             Err(StoreError::GroupExists) => refuse_taken_name(new_name),
@@ -115,7 +115,7 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
     ) -> Outcome<Vec<ConversationOperationResult>> {
         check_name("group name", group_name)?;
         let batch = self.checked_batch(conversation_id_list)?;
-        let Ok(addition) = self.groups.add_conversations(group_name, &batch.distinct()) else {
+        let Ok(addition) = self.store.add_conversations(group_name, &batch.distinct()) else {
             return self.refuse_unknown_group("group name", group_name);
         };
         if addition.added.contains(&true) {
@@ -131,97 +131,10 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
     ) -> Outcome<Vec<ConversationOperationResult>> {
         check_name("group name", group_name)?;
         let batch = self.checked_batch(conversation_id_list)?;
-        let Ok(removed) = self.groups.remove_conversations(group_name, &batch.distinct()) else {
+        let Ok(removed) = self.store.remove_conversations(group_name, &batch.distinct()) else {
             return self.refuse_unknown_group("group name", group_name);
         };
         Ok(batch.results(&removed, remark::NOT_IN_GROUP))
-    }
-
-    pub fn get_conversation_list_by_filter(
-        &mut self,
-        filter: &ConversationFilter,
-        next_seq: u64,
-        count: u32,
-    ) -> Outcome<ConversationPage> {
-        if count == 0 {
-            return refuse(code::INVALID_PARAMETER, "count is 0: ask for at least one conversation");
-        }
-        let count = count.min(self.settings.max_conversations_per_page()).max(1) as usize;
-        let (listed, is_finished) = self.list(filter, next_seq, count);
-        let next_seq = listed.last().map_or(next_seq, |&(_, position)| position);
-
-        let ids: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
-        let memberships = if ids.is_empty() { Vec::new() } else { self.groups.memberships(&ids) };
-        let conversations = listed
-            .into_iter()
-            .zip(memberships)
-            .map(|((conversation_id, _), group_names)| Conversation { conversation_id, group_names })
-            .collect();
-        Ok(ConversationPage { conversations, next_seq, is_finished })
-    }
-
-    pub fn search_conversations(
-        &mut self,
-        conversation_id_list: Vec<String>,
-    ) -> Outcome<Vec<ConversationSearchResult>> {
-        check_batch_size(&conversation_id_list, self.settings.max_conversations_per_search())?;
-        let max_bytes = self.settings.max_conversation_id_bytes();
-        let checks: Vec<Result<(), String>> =
-            conversation_id_list.iter().map(|id| conversation_type(id, max_bytes).map(|_| ())).collect();
-        let well_formed: Vec<&str> = conversation_id_list
-            .iter()
-            .zip(&checks)
-            .filter(|(_, check)| check.is_ok())
-            .map(|(id, _)| id.as_str())
-            .collect();
-        let mut memberships = self.groups.memberships(&well_formed).into_iter();
-
-        let results = conversation_id_list.into_iter().zip(checks).map(|(conversation_id, check)| match check {
-            Ok(()) => ConversationSearchResult {
-                conversation_id,
-                result_code: code::OK,
-                result_info: String::new(),
-                group_names: memberships.next().unwrap_or_default(),
-            },
-            Err(reason) => ConversationSearchResult {
-                conversation_id,
-                result_code: code::INVALID_PARAMETER,
-                result_info: reason,
-                group_names: Vec::new(),
-            },
-        });
-        Ok(results.collect())
-    }
-
-    /// Up to `count` conversations after `next_seq` that pass the filter, with their positions, and whether these are the
-    /// last. Reads on past what the filter drops, so that a page is full unless it is the last.
-    fn list(&mut self, filter: &ConversationFilter, next_seq: u64, count: usize) -> (Vec<(String, u64)>, bool) {
-        // The store's own bound on one page.
-        const READ_AHEAD: u32 = 1000;
-        let mut listed = Vec::new();
-        if filter.group_name.as_deref() == Some("") {
-            return (listed, true);
-        }
-        let mut after = next_seq;
-        loop {
-            // One more than fits tells whether anything follows.
-            let wanted = match filter.conversation_type {
-                None => u32::try_from(count + 1 - listed.len()).unwrap_or(READ_AHEAD),
-                Some(_) => READ_AHEAD,
-            };
-            let page = self.groups.page_conversations(filter.group_name.as_deref(), after, wanted).unwrap_or_default();
-            let Some(last) = page.last() else { return (listed, true) };
-            after = last.position;
-            for member in page {
-                if filter.conversation_type.is_some_and(|kind| !is_of_type(&member.conversation_id, kind)) {
-                    continue;
-                }
-                if listed.len() == count {
-                    return (listed, false);
-                }
-                listed.push((member.conversation_id, member.position));
-            }
-        }
     }
 
     /// After an addition that left a group with `size` members: enforces the limit.
@@ -234,7 +147,7 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
                 format!("the group would hold {size} conversations, at most {max} are allowed"),
             ),
             WhenFull::EvictOldest => self
-                .groups
+                .store
                 .evict_oldest(group_name, surplus)
                 .map(drop)
                 .or_else(|_| self.refuse_unknown_group("group name", group_name)),
@@ -245,7 +158,7 @@ impl<G: GroupStore, S: Settings> Rules<G, S> {
         Batch::new(ids, self.settings.max_conversation_id_bytes())
     }
 
-    fn checked_batch(&self, ids: Vec<String>) -> Outcome<Batch> {
+    pub(crate) fn checked_batch(&self, ids: Vec<String>) -> Outcome<Batch> {
         check_batch_size(&ids, self.settings.max_conversations_per_call())?;
         Ok(self.batch(ids))
     }
@@ -281,7 +194,7 @@ fn check_name(what: &str, name: &str) -> Outcome<()> {
     Ok(())
 }
 
-fn check_batch_size(ids: &[String], max: u32) -> Outcome<()> {
+pub(crate) fn check_batch_size(ids: &[String], max: u32) -> Outcome<()> {
     if ids.is_empty() {
         return refuse(code::BATCH_SIZE, "the list of conversations is empty: name at least one");
     }
@@ -294,11 +207,4 @@ fn check_batch_size(ids: &[String], max: u32) -> Outcome<()> {
 
 fn refuse_taken_name<T>(name: &str) -> Outcome<T> {
     refuse(code::INVALID_PARAMETER, format!("a group named {name:?} exists already"))
-}
-
-fn is_of_type(id: &str, kind: ConversationType) -> bool {
-    id.starts_with(match kind {
-        ConversationType::C2c => "c2c_",
-        ConversationType::Group => "group_",
-    })
 }

@@ -1,4 +1,4 @@
-//! The operations of conversation groups, as typed requests and answers. `wit/conversation-groups.wit` documents each.
+//! The operations of conversation groups and marks, as typed requests and answers. `wit/conversation-groups.wit` documents each.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,10 @@ pub enum Method {
     AddConversationsToGroup,
     /// `deleteConversationsFromGroup`
     DeleteConversationsFromGroup,
+    /// `markConversation`
+    MarkConversation,
+    /// `setConversationCustomData`
+    SetConversationCustomData,
     /// `getConversationListByFilter`
     GetConversationListByFilter,
     /// `searchConversations`
@@ -27,13 +31,15 @@ pub enum Method {
 
 impl Method {
     /// All operations.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CreateConversationGroup,
         Self::GetConversationGroupList,
         Self::DeleteConversationGroup,
         Self::RenameConversationGroup,
         Self::AddConversationsToGroup,
         Self::DeleteConversationsFromGroup,
+        Self::MarkConversation,
+        Self::SetConversationCustomData,
         Self::GetConversationListByFilter,
         Self::SearchConversations,
     ];
@@ -58,6 +64,8 @@ impl Method {
             Self::RenameConversationGroup => ("renameConversationGroup", "rename-conversation-group"),
             Self::AddConversationsToGroup => ("addConversationsToGroup", "add-conversations-to-group"),
             Self::DeleteConversationsFromGroup => ("deleteConversationsFromGroup", "delete-conversations-from-group"),
+            Self::MarkConversation => ("markConversation", "mark-conversation"),
+            Self::SetConversationCustomData => ("setConversationCustomData", "set-conversation-custom-data"),
             Self::GetConversationListByFilter => ("getConversationListByFilter", "get-conversation-list-by-filter"),
             Self::SearchConversations => ("searchConversations", "search-conversations"),
         }
@@ -79,9 +87,13 @@ pub enum Request {
     AddConversationsToGroup(GroupAndConversations),
     /// Takes conversations out of a group.
     DeleteConversationsFromGroup(GroupAndConversations),
+    /// Sets or clears marks of conversations.
+    MarkConversation(Mark),
+    /// Gives conversations custom data.
+    SetConversationCustomData(CustomData),
     /// Lists conversations in pages.
     GetConversationListByFilter(ConversationListQuery),
-    /// Tells which groups hold given conversations.
+    /// Tells which groups hold given conversations, and what is noted on them.
     SearchConversations(Conversations),
 }
 
@@ -96,6 +108,8 @@ impl Request {
             Self::RenameConversationGroup(_) => Method::RenameConversationGroup,
             Self::AddConversationsToGroup(_) => Method::AddConversationsToGroup,
             Self::DeleteConversationsFromGroup(_) => Method::DeleteConversationsFromGroup,
+            Self::MarkConversation(_) => Method::MarkConversation,
+            Self::SetConversationCustomData(_) => Method::SetConversationCustomData,
             Self::GetConversationListByFilter(_) => Method::GetConversationListByFilter,
             Self::SearchConversations(_) => Method::SearchConversations,
         }
@@ -110,6 +124,8 @@ impl Request {
             Self::CreateConversationGroup(params)
             | Self::AddConversationsToGroup(params)
             | Self::DeleteConversationsFromGroup(params) => &params.conversation_id_list,
+            Self::MarkConversation(params) => &params.conversation_id_list,
+            Self::SetConversationCustomData(params) => &params.conversation_id_list,
             Self::SearchConversations(params) => &params.conversation_id_list,
             Self::GetConversationGroupList
             | Self::DeleteConversationGroup(_)
@@ -121,16 +137,17 @@ impl Request {
     /// How long its texts are together, in bytes.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        let names = match self {
+        let others = match self {
             Self::CreateConversationGroup(params)
             | Self::AddConversationsToGroup(params)
             | Self::DeleteConversationsFromGroup(params) => params.group_name.len(),
             Self::DeleteConversationGroup(params) => params.group_name.len(),
             Self::RenameConversationGroup(params) => params.old_name.len() + params.new_name.len(),
             Self::GetConversationListByFilter(query) => query.filter.conversation_group.as_ref().map_or(0, String::len),
-            Self::SearchConversations(_) | Self::GetConversationGroupList => 0,
+            Self::SetConversationCustomData(params) => params.custom_data.len(),
+            Self::MarkConversation(_) | Self::SearchConversations(_) | Self::GetConversationGroupList => 0,
         };
-        names + self.conversation_ids().iter().map(String::len).sum::<usize>()
+        others + self.conversation_ids().iter().map(String::len).sum::<usize>()
     }
 }
 
@@ -172,6 +189,31 @@ pub struct Rename {
     pub new_name: String,
 }
 
+/// Parameters of marking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Mark {
+    /// Which marks, one bit each, see [`crate::marks`]; as JSON a number or its digits in a string.
+    #[serde(deserialize_with = "number_or_digits")]
+    pub mark_type: u64,
+    /// Whether to set them; else they are cleared.
+    pub enable_mark: bool,
+    /// The conversations' ids.
+    #[serde(rename = "conversationIDList")]
+    pub conversation_id_list: Vec<String>,
+}
+
+/// Parameters of giving custom data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CustomData {
+    /// The custom data; the empty text removes it.
+    pub custom_data: String,
+    /// The conversations' ids.
+    #[serde(rename = "conversationIDList")]
+    pub conversation_id_list: Vec<String>,
+}
+
 /// Parameters of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -180,14 +222,14 @@ pub struct ConversationListQuery {
     #[serde(default, deserialize_with = "object")]
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
-    #[serde(default, deserialize_with = "number_or_digits")]
+    #[serde(default, deserialize_with = "next_seq")]
     pub next_seq: u64,
     /// The most conversations on the page.
     pub count: u32,
 }
 
 /// Which conversations to list; what is left out does not restrict. As in the SDK's `V2TIMConversationListFilter`, of
-/// whose fields these two have a meaning without messages.
+/// whose fields these have a meaning without messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationFilter {
@@ -197,6 +239,10 @@ pub struct ConversationFilter {
     /// Only members of this group; the empty name stands for "in no group".
     #[serde(default)]
     pub conversation_group: Option<String>,
+    /// Only conversations with all of these marks, one bit each; 0 stands for "without any". As JSON a number or its
+    /// digits in a string.
+    #[serde(default, deserialize_with = "optional_number_or_digits")]
+    pub mark_type: Option<u64>,
 }
 
 /// The kind of a conversation. On the wire it is the SDK's number.
@@ -238,7 +284,7 @@ pub enum Answer {
     Done,
     /// Of listing groups: their names.
     GroupNames(Vec<String>),
-    /// Of creating a group, adding and deleting: one result for each id of the request, in its order.
+    /// Of creating a group, adding, deleting, marking and giving custom data: one result for each id of the request, in its order.
     Results(Vec<ConversationOperationResult>),
     /// Of listing conversations: a page.
     Page(ConversationPage),
@@ -271,7 +317,7 @@ pub struct ConversationPage {
     pub conversation_list: Vec<Conversation>,
 }
 
-/// A conversation and the groups that hold it: those fields of the SDK's `V2TIMConversation` that are known here.
+/// A conversation, the groups that hold it and what is noted on it: those fields of the SDK's `V2TIMConversation` that are known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
@@ -280,6 +326,11 @@ pub struct Conversation {
     pub conversation_id: String,
     /// The names of the groups that hold it.
     pub conversation_group_list: Vec<String>,
+    /// Its custom data; empty when it has none.
+    pub custom_data: String,
+    /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
+    #[serde(rename = "markList", with = "crate::marks")]
+    pub marks: u64,
 }
 
 /// What is known of one conversation of a search.
@@ -295,6 +346,11 @@ pub struct ConversationSearchResult {
     pub result_info: String,
     /// The names of the groups that hold it.
     pub conversation_group_list: Vec<String>,
+    /// Its custom data; empty when it has none.
+    pub custom_data: String,
+    /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
+    #[serde(rename = "markList", with = "crate::marks")]
+    pub marks: u64,
 }
 
 /// The operation was refused as a whole by a rule, and nothing was changed.
@@ -311,28 +367,41 @@ fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Conversat
     Object::deserialize(deserializer).map(|Object(filter)| filter)
 }
 
+/// An empty string is what some SDK versions send for the first page.
+fn next_seq<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(Number { of_nothing: Some(0) })
+}
+
 fn number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct Number;
+    deserializer.deserialize_any(Number { of_nothing: None })
+}
 
-    impl serde::de::Visitor<'_> for Number {
-        type Value = u64;
+fn optional_number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Given(#[serde(deserialize_with = "number_or_digits")] u64);
 
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a whole number, or its digits in a string")
-        }
+    Ok(Option::deserialize(deserializer)?.map(|Given(number)| number))
+}
 
-        fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u64, E> {
-            Ok(number)
-        }
+/// A number, or its digits in a string: JavaScript has no way to write large numbers.
+struct Number {
+    /// What the empty string stands for, if it may stand for anything.
+    of_nothing: Option<u64>,
+}
 
-        fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
-            // An empty string is what some SDK versions send for the first page.
-            if digits.is_empty() {
-                return Ok(0);
-            }
-            digits.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(digits), &self))
-        }
+impl serde::de::Visitor<'_> for Number {
+    type Value = u64;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a whole number, or its digits in a string")
     }
 
-    deserializer.deserialize_any(Number)
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
+        let number = if digits.is_empty() { self.of_nothing } else { digits.parse().ok() };
+        number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(digits), &self))
+    }
 }

@@ -24,5 +24,5 @@ mod generated {
 }
 
 pub(crate) use generated::exports::im::conversation_groups::conversation_groups as exported;
-pub(crate) use generated::im::conversation_groups::{diagnostics, group_store, settings};
+pub(crate) use generated::im::conversation_groups::{diagnostics, group_store, mark_store, settings};
 pub(crate) use generated::{Plugin, PluginPre};

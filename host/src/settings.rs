@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::MAX_GROUPS;
+use crate::store::{MAX_CUSTOM_DATA_BYTES, MAX_GROUPS};
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,10 @@ pub struct Limits {
     pub max_conversations_per_group: u32,
     /// What happens when a group would pass `max_conversations_per_group`. Default `refuse`.
     pub when_full: WhenFull,
+    /// Conversations of a user that may have marks or custom data. Default 1000; at most 1,000,000.
+    pub max_marked_conversations: u32,
+    /// Length of a conversation's custom data, in bytes of UTF-8. Default 256; the store takes up to 4096.
+    pub max_custom_data_bytes: u32,
     /// Whether a group may be created without naming a conversation. Default false.
     pub allow_empty_creation: bool,
 }
@@ -102,6 +106,8 @@ impl Default for Limits {
             max_conversations_per_page: 100,
             max_conversations_per_group: 1000,
             when_full: WhenFull::default(),
+            max_marked_conversations: 1000,
+            max_custom_data_bytes: 256,
             allow_empty_creation: false,
         }
     }
@@ -331,8 +337,16 @@ impl Settings {
         within("limits.max_conversation_id_bytes", limits.max_conversation_id_bytes.into(), 1, 1024)?;
         within("limits.max_conversations_per_call", limits.max_conversations_per_call.into(), 1, ids(sandbox))?;
         within("limits.max_conversations_per_search", limits.max_conversations_per_search.into(), 1, ids(sandbox))?;
-        within("limits.max_conversations_per_page", limits.max_conversations_per_page.into(), 1, 999)?;
+        within(
+            "limits.max_conversations_per_page",
+            limits.max_conversations_per_page.into(),
+            1,
+            ids(sandbox).min(999),
+        )?;
         within("limits.max_conversations_per_group", limits.max_conversations_per_group.into(), 1, 1_000_000)?;
+        within("limits.max_marked_conversations", limits.max_marked_conversations.into(), 0, 1_000_000)?;
+        let most = MAX_CUSTOM_DATA_BYTES as u64;
+        within("limits.max_custom_data_bytes", limits.max_custom_data_bytes.into(), 0, most)?;
         within("sandbox.deadline_ms", sandbox.deadline_ms, 10, 600_000)?;
         within("sandbox.max_memory_bytes", sandbox.max_memory_bytes as u64, 64 << 10, 4 << 30)?;
         within("sandbox.max_stack_bytes", sandbox.max_stack_bytes as u64, 16 << 10, 1 << 20)?;

@@ -81,6 +81,24 @@ impl Model {
                     members.len() < before
                 }))
             }
+            Request::MarkConversation(params) => {
+                if params.mark_type == 0 {
+                    return Err(50002);
+                }
+                self.note(&params.conversation_id_list, limits, |data| {
+                    data.marks |= params.mark_type;
+                    if !params.enable_mark {
+                        data.marks -= params.mark_type;
+                    }
+                })
+            }
+            Request::SetConversationCustomData(params) => {
+                let custom_data = &params.custom_data;
+                if custom_data.len() > limits.max_custom_data_bytes as usize || custom_data.contains('\0') {
+                    return Err(50002);
+                }
+                self.note(&params.conversation_id_list, limits, |data| data.custom_data.clone_from(custom_data))
+            }
             Request::GetConversationGroupList
             | Request::GetConversationListByFilter(_)
             | Request::SearchConversations(_) => unimplemented_here(),
@@ -104,6 +122,31 @@ impl Model {
                 WhenFull::Refuse => return Err(51008),
                 WhenFull::EvictOldest => drop(members.drain(..surplus)),
             }
+        }
+        Ok(answer)
+    }
+
+    fn note(&mut self, ids: &[String], limits: &Limits, change: impl Fn(&mut ConversationData)) -> Result<Answer, i32> {
+        batch(ids, limits)?;
+        let before = self.conversations.len();
+        let answer = each(ids, limits, "unchanged", |id| {
+            let known = self.conversations.iter().position(|data| data.conversation_id == *id);
+            let place = known.unwrap_or(self.conversations.len());
+            if known.is_none() {
+                self.conversations.push(ConversationData::none(id));
+            }
+            let data = &mut self.conversations[place];
+            let before = data.clone();
+            change(data);
+            let changed = *data != before;
+            if data.marks == 0 && data.custom_data.is_empty() {
+                self.conversations.remove(place);
+            }
+            changed
+        });
+        let after = self.conversations.len();
+        if after > before && after > limits.max_marked_conversations as usize {
+            return Err(51008);
         }
         Ok(answer)
     }

@@ -3,12 +3,14 @@
 
 use convgroups_guest::bindings::exported;
 use convgroups_guest::bindings::imported::group_store::{Addition, Member, StoreError};
+use convgroups_guest::bindings::imported::mark_store::ConversationData;
 use convgroups_guest::bindings::imported::settings::WhenFull;
-use convgroups_guest::{GroupStore, Rules, Settings};
+use convgroups_guest::{GroupStore, MarkStore, Rules, Settings};
 use convgroups_host::api::{
     Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
     OperationError, Request,
 };
+use convgroups_host::model;
 use convgroups_host::settings::{self, Limits};
 use convgroups_host::store::{self, Transaction, TransactionError};
 
@@ -22,7 +24,7 @@ use convgroups_host::store::{self, Transaction, TransactionError};
 ///
 /// When the store fails.
 pub fn run(transaction: Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
-    let mut rules = Rules::new(Groups(transaction), InForce(limits));
+    let mut rules = Rules::new(Stored(transaction), InForce(limits));
     let ids = || request.conversation_ids().to_vec();
     let answer = match request {
         Request::CreateConversationGroup(params) => {
@@ -41,6 +43,12 @@ pub fn run(transaction: Transaction, limits: &Limits, request: &Request) -> Resu
         Request::DeleteConversationsFromGroup(params) => {
             rules.delete_conversations_from_group(&params.group_name, ids()).map(results)
         }
+        Request::MarkConversation(params) => {
+            rules.mark_conversation(params.mark_type, params.enable_mark, ids()).map(results)
+        }
+        Request::SetConversationCustomData(params) => {
+            rules.set_conversation_custom_data(&params.custom_data, ids()).map(results)
+        }
         Request::GetConversationListByFilter(query) => {
             let filter = exported::ConversationFilter {
                 conversation_type: query.filter.conversation_type.map(|kind| match kind {
@@ -48,6 +56,7 @@ pub fn run(transaction: Transaction, limits: &Limits, request: &Request) -> Resu
                     ConversationType::Group => exported::ConversationType::Group,
                 }),
                 group_name: query.filter.conversation_group.clone(),
+                mark_type: query.filter.mark_type,
             };
             rules.get_conversation_list_by_filter(&filter, query.next_seq, query.count).map(page)
         }
@@ -69,6 +78,8 @@ fn page(page: exported::ConversationPage) -> Answer {
     let conversation = |conversation: exported::Conversation| Conversation {
         conversation_id: conversation.conversation_id,
         conversation_group_list: conversation.group_names,
+        custom_data: conversation.custom_data,
+        marks: conversation.marks,
     };
     Answer::Page(ConversationPage {
         next_seq: page.next_seq.to_string(),
@@ -83,12 +94,14 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
         result_code: result.result_code,
         result_info: result.result_info,
         conversation_group_list: result.group_names,
+        custom_data: result.custom_data,
+        marks: result.marks,
     };
     Answer::Found(results.into_iter().map(result).collect())
 }
 
 /// The store's side. A fault of the store ends the test, as it ends a call.
-struct Groups(Transaction);
+struct Stored(Transaction);
 
 fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
     result.map_err(|error| match error {
@@ -98,7 +111,7 @@ fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
     })
 }
 
-impl GroupStore for Groups {
+impl GroupStore for Stored {
     fn list_groups(&mut self) -> Vec<String> {
         self.0.list_groups().expect("the store does not fail here")
     }
@@ -127,6 +140,27 @@ impl GroupStore for Groups {
     }
     fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
         self.0.memberships(conversation_ids).expect("the store does not fail here")
+    }
+}
+
+impl MarkStore for Stored {
+    fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
+        let data = self.0.conversation_data(conversation_ids).expect("the store does not fail here");
+        let noted = |model::ConversationData { conversation_id, marks, custom_data }| ConversationData {
+            conversation_id,
+            marks,
+            custom_data,
+        };
+        data.into_iter().map(noted).collect()
+    }
+    fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
+        let noted = |data: ConversationData| model::ConversationData {
+            conversation_id: data.conversation_id,
+            marks: data.marks,
+            custom_data: data.custom_data,
+        };
+        let data = data.iter().cloned().map(noted).collect();
+        self.0.set_conversation_data(data).expect("the store does not fail here")
     }
 }
 
@@ -160,6 +194,12 @@ impl Settings for InForce<'_> {
             settings::WhenFull::Refuse => WhenFull::Refuse,
             settings::WhenFull::EvictOldest => WhenFull::EvictOldest,
         }
+    }
+    fn max_marked_conversations(&self) -> u32 {
+        self.0.max_marked_conversations
+    }
+    fn max_custom_data_bytes(&self) -> u32 {
+        self.0.max_custom_data_bytes
     }
     fn allow_empty_creation(&self) -> bool {
         self.0.allow_empty_creation

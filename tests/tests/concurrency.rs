@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convgroups_host::api::{
-    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations,
-    GroupName, Rename, Request,
+    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, CustomData,
+    GroupAndConversations, GroupName, Mark, Rename, Request,
 };
 use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
@@ -41,7 +41,14 @@ fn callers_of_three_hosts_on_one_store_equal_some_serial_order_as_well() {
 }
 
 fn limits(when_full: WhenFull) -> Limits {
-    Limits { max_groups: 4, max_conversations_per_group: 12, when_full, ..Limits::default() }
+    Limits {
+        max_groups: 4,
+        max_conversations_per_group: 12,
+        max_marked_conversations: 8,
+        max_custom_data_bytes: 3,
+        when_full,
+        ..Limits::default()
+    }
 }
 
 /// Runs the callers, replays what committed on the model in the order of the versions; answers how many reruns there were.
@@ -109,13 +116,25 @@ fn work(host: &Host, user: &UserId, task: u64, reruns: &AtomicU32) -> Vec<Commit
 /// Something that may change something: few names and ids, so that callers meet.
 fn some_request(random: &mut fastrand::Rng) -> Request {
     let name = |random: &mut fastrand::Rng| ["Work", "Home", "Büro", "x", "y"][random.usize(..5)].to_owned();
+    let ids = |random: &mut fastrand::Rng| -> Vec<String> {
+        (0..random.usize(1..6))
+            .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
+            .collect()
+    };
     let both = |random: &mut fastrand::Rng| GroupAndConversations {
         group_name: name(random),
-        conversation_id_list: (0..random.usize(1..6))
-            .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
-            .collect(),
+        conversation_id_list: ids(random),
     };
-    match random.u8(..10) {
+    match random.u8(..14) {
+        10..13 => Request::MarkConversation(Mark {
+            mark_type: [0, 1, 3, 1 << 63][random.usize(..4)],
+            enable_mark: random.bool(),
+            conversation_id_list: ids(random),
+        }),
+        13 => Request::SetConversationCustomData(CustomData {
+            custom_data: ["", "x", "é", "\0", "long"][random.usize(..5)].to_owned(),
+            conversation_id_list: ids(random),
+        }),
         0..2 => Request::CreateConversationGroup(both(random)),
         2..6 => Request::AddConversationsToGroup(both(random)),
         6..8 => Request::DeleteConversationsFromGroup(both(random)),
@@ -183,6 +202,7 @@ fn some_question(random: &mut fastrand::Rng) -> Request {
                 conversation_type: [None, Some(ConversationType::C2c), Some(ConversationType::Group)]
                     [random.usize(..3)],
                 conversation_group: random.bool().then_some(group),
+                mark_type: [None, Some(0), Some(1), Some(3), Some(1 << 63)][random.usize(..5)],
             },
             next_seq: random.u64(..3) << 20,
             count: random.u32(..6),

@@ -27,6 +27,9 @@ const FAULTS: &[Fault] = &[
     ("passes_a_million_ids", PluginFaultKind::Trap, "too much data is being copied"),
     ("passes_too_many_ids", PluginFaultKind::Argument, "passed 50000 conversation ids, at most 10000"),
     ("passes_control_characters", PluginFaultKind::Argument, "control characters"),
+    ("passes_an_endless_list_of_marks", PluginFaultKind::Trap, "too much data is being copied"),
+    ("passes_control_characters_to_mark", PluginFaultKind::Argument, "control characters in a conversation id"),
+    ("passes_endless_custom_data", PluginFaultKind::Argument, "1048576 bytes of custom data"),
     ("passes_an_empty_name", PluginFaultKind::Argument, "an empty group name"),
     ("passes_an_endless_name", PluginFaultKind::Argument, "1048576 bytes long group name"),
     ("stages_then_traps", PluginFaultKind::Trap, "unreachable"),
@@ -234,6 +237,8 @@ fn a_plugin_for_another_version_is_not_loaded_and_the_difference_is_shown() {
         "- delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>, force: bool)",
         "+ delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>) ->",
         "- search-conversations: (not there)",
+        "- mark-conversation: (not there)",
+        "+ mark-conversation: func(mark-type: u64, enable-mark: bool, conversation-id-list: list<string>) ->",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }

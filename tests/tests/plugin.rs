@@ -1,8 +1,11 @@
-//! The reference plugin as a file, and how it is loaded.
+//! The reference plugin: as a file, how it is loaded, and what it makes of settings that change.
 
+use convgroups_host::marks::{HIDE, STAR};
+use convgroups_host::model::ConversationData;
 use convgroups_host::plugin::{BUNDLED, CONTRACT};
+use convgroups_host::settings::Limits;
 use convgroups_host::{Host, PluginSource, Settings};
-use convgroups_tests::user;
+use convgroups_tests::{TestStore, user};
 
 #[test]
 fn the_reference_plugin_imports_the_contract_and_nothing_else() {
@@ -13,8 +16,34 @@ fn the_reference_plugin_imports_the_contract_and_nothing_else() {
     let mut imports: Vec<String> = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
     imports.sort_unstable();
     let (package, version) = CONTRACT.split_once('@').expect("a version");
-    let expected = ["diagnostics", "group-store", "settings"].map(|name| format!("{package}/{name}@{version}"));
+    let expected =
+        ["diagnostics", "group-store", "mark-store", "settings"].map(|name| format!("{package}/{name}@{version}"));
     assert_eq!(imports, expected);
+}
+
+#[test]
+fn over_a_limit_that_was_lowered_what_is_marked_can_be_changed_and_cleared_and_no_more_can_be_marked() {
+    for (kind, store) in TestStore::all() {
+        let host = |max_marked_conversations| {
+            let limits = Limits { max_marked_conversations, ..Limits::default() };
+            let settings = Settings { limits, ..Settings::default() };
+            Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds")
+        };
+        let alice = user("alice");
+        host(3).mark_conversation(&alice, STAR, true, ["c2c_1", "c2c_2", "c2c_3"]).expect("there is room");
+        for lowered in [host(1), host(0)] {
+            let more = lowered.mark_conversation(&alice, STAR, true, ["c2c_4"]).expect_err("there is no room");
+            assert_eq!(more.code(), 51008, "{kind}");
+            lowered.mark_conversation(&alice, HIDE, true, ["c2c_1", "c2c_2"]).expect("these are marked already");
+            lowered.set_conversation_custom_data(&alice, "x", ["c2c_1"]).expect("this is marked already");
+            lowered.set_conversation_custom_data(&alice, "", ["c2c_1"]).expect("it leaves room");
+            lowered.mark_conversation(&alice, HIDE, false, ["c2c_1", "c2c_2"]).expect("it leaves room");
+        }
+        host(1).mark_conversation(&alice, STAR, false, ["c2c_1", "c2c_2"]).expect("it leaves room");
+        let state = store.store.state(&alice).expect("reads").value;
+        let left = ConversationData { marks: STAR, ..ConversationData::none("c2c_3") };
+        assert_eq!(state.conversations, [left], "{kind}");
+    }
 }
 
 #[test]

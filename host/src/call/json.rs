@@ -37,6 +37,8 @@ impl Request {
             Method::RenameConversationGroup => Self::RenameConversationGroup(parse(params)?),
             Method::AddConversationsToGroup => Self::AddConversationsToGroup(parse(params)?),
             Method::DeleteConversationsFromGroup => Self::DeleteConversationsFromGroup(parse(params)?),
+            Method::MarkConversation => Self::MarkConversation(parse(params)?),
+            Method::SetConversationCustomData => Self::SetConversationCustomData(parse(params)?),
             Method::GetConversationListByFilter => Self::GetConversationListByFilter(parse(params)?),
             Method::SearchConversations => Self::SearchConversations(parse(params)?),
         })

@@ -20,7 +20,7 @@ pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    Conversations, GroupAndConversations, GroupName, OperationError, Rename, Request,
+    Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
 };
 use crate::events::EventReader;
 use crate::model::{Origin, UserId, Version};
@@ -365,7 +365,39 @@ impl Host {
         self.typed(user, &Request::DeleteConversationsFromGroup(both(group_name, conversation_ids)), results)
     }
 
-    /// `getConversationListByFilter`: the conversations in some group, a page at a time.
+    /// `markConversation`: sets or clears marks of conversations, one bit each, see [`crate::marks`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn mark_conversation(
+        &self,
+        user: &UserId,
+        mark_type: u64,
+        enable_mark: bool,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationOperationResult>, CallError> {
+        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
+        self.typed(user, &Request::MarkConversation(Mark { mark_type, enable_mark, conversation_id_list }), results)
+    }
+
+    /// `setConversationCustomData`: gives conversations custom data; the empty text removes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    pub fn set_conversation_custom_data(
+        &self,
+        user: &UserId,
+        custom_data: impl Into<String>,
+        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Vec<ConversationOperationResult>, CallError> {
+        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
+        let params = CustomData { custom_data: custom_data.into(), conversation_id_list };
+        self.typed(user, &Request::SetConversationCustomData(params), results)
+    }
+
+    /// `getConversationListByFilter`: the conversations in some group or with marks or custom data, a page at a time.
     ///
     /// # Errors
     ///
@@ -381,7 +413,7 @@ impl Host {
         })
     }
 
-    /// `searchConversations`: which groups hold these conversations.
+    /// `searchConversations`: which groups hold these conversations, and what is noted on them.
     ///
     /// # Errors
     ///

@@ -315,10 +315,19 @@ fn titled(user: &UserId, request: &Request, answer: &str) -> String {
         | Request::DeleteConversationsFromGroup(params) => format!(" {:?}", params.group_name),
         Request::DeleteConversationGroup(params) => format!(" {:?}", params.group_name),
         Request::RenameConversationGroup(params) => format!(" {:?} to {:?}", params.old_name, params.new_name),
-        Request::GetConversationListByFilter(query) => match &query.filter.conversation_group {
-            Some(group) => format!(" in {group:?}"),
-            None => String::new(),
-        },
+        Request::MarkConversation(params) => {
+            let verb = if params.enable_mark { "set" } else { "clear" };
+            format!(" {verb} {}", table::notes(params.mark_type, ""))
+        }
+        Request::SetConversationCustomData(params) => format!(" {:?}", params.custom_data),
+        Request::GetConversationListByFilter(query) => {
+            let group = query.filter.conversation_group.as_ref().map(|group| format!(" in {group:?}"));
+            let marks = query.filter.mark_type.map(|marks| match marks {
+                0 => " without marks".to_owned(),
+                marks => format!(" with {}", table::notes(marks, "")),
+            });
+            group.into_iter().chain(marks).collect()
+        }
         Request::GetConversationGroupList | Request::SearchConversations(_) => String::new(),
     };
     format!("{user}: {}{subject}\n{answer}\n", request.method().name())

@@ -32,19 +32,24 @@ pub(crate) fn answer(answer: &Answer) -> String {
         }
         Answer::Page(page) if page.conversation_list.is_empty() => "no conversations".to_owned(),
         Answer::Page(page) => {
-            let mut table = table(["conversation", "in groups"]);
+            let mut table = table(["conversation", "in groups", "noted"]);
             table.add_rows(page.conversation_list.iter().map(|conversation| {
-                [conversation.conversation_id.clone(), conversation.conversation_group_list.join(", ")]
+                [
+                    conversation.conversation_id.clone(),
+                    conversation.conversation_group_list.join(", "),
+                    notes(conversation.marks, &conversation.custom_data),
+                ]
             }));
             if page.is_finished { table.to_string() } else { format!("{table}\nmore from {}", page.next_seq) }
         }
         Answer::Found(found) => {
-            let mut table = table(["conversation", "code", "in groups", "remark"]);
+            let mut table = table(["conversation", "code", "in groups", "noted", "remark"]);
             table.add_rows(found.iter().map(|result| {
                 [
                     result.conversation_id.clone(),
                     result.result_code.to_string(),
                     result.conversation_group_list.join(", "),
+                    notes(result.marks, &result.custom_data),
                     result.result_info.clone(),
                 ]
             }));
@@ -112,17 +117,14 @@ fn row(version: String, change: &Change) -> [String; 4] {
 /// Conversations with what is noted on each.
 fn noted(conversations: &[ConversationData]) -> String {
     let noted = |data: &ConversationData| {
-        let marks = mark_names(data.marks);
-        let custom_data = if data.custom_data.is_empty() { None } else { Some(quoted(&data.custom_data)) };
-        let all: Vec<String> = marks.into_iter().chain(custom_data).collect();
-        let all = if all.is_empty() { "no marks".to_owned() } else { all.join(", ") };
-        format!("{} ({all})", data.conversation_id)
+        let notes = if data.is_none() { "nothing".to_owned() } else { notes(data.marks, &data.custom_data) };
+        format!("{} ({notes})", data.conversation_id)
     };
     conversations.iter().map(noted).collect::<Vec<_>>().join(", ")
 }
 
-/// Marks that the SDK has a name for by that, others by their values.
-fn mark_names(marks: u64) -> Vec<String> {
+/// Marks, those that the SDK has a name for by that, others by their values; then custom data.
+pub(crate) fn notes(marks: u64, custom_data: &str) -> String {
     let name = |value| match value {
         marks::STAR => "star".to_owned(),
         marks::UNREAD => "unread".to_owned(),
@@ -130,7 +132,8 @@ fn mark_names(marks: u64) -> Vec<String> {
         marks::HIDE => "hide".to_owned(),
         other => other.to_string(),
     };
-    marks::values(marks).map(name).collect()
+    let custom_data = if custom_data.is_empty() { None } else { Some(quoted(custom_data)) };
+    marks::values(marks).map(name).chain(custom_data).collect::<Vec<_>>().join(", ")
 }
 
 /// Custom data in quotes. It may have characters in it that would do things to a terminal: those are escaped.

@@ -5,6 +5,7 @@
 
 mod diagnostics;
 mod group_store;
+mod mark_store;
 mod settings;
 #[cfg(feature = "wasi")]
 pub(crate) mod wasi;

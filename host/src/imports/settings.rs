@@ -40,6 +40,14 @@ impl Host for CallState {
         })
     }
 
+    fn max_marked_conversations(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.limits.max_marked_conversations)
+    }
+
+    fn max_custom_data_bytes(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.limits.max_custom_data_bytes)
+    }
+
     fn allow_empty_creation(&mut self) -> wasmtime::Result<bool> {
         Ok(self.limits.allow_empty_creation)
     }

@@ -19,10 +19,11 @@ const PACKAGE: &str = "conversation-groups";
 const EXPORTED: &str = "conversation-groups";
 
 /// The files of the contract, as they stand in `wit/`.
-const WIT: [(&str, &str); 5] = [
+const WIT: [(&str, &str); 6] = [
     ("world.wit", include_str!("../../../wit/world.wit")),
     ("conversation-groups.wit", include_str!("../../../wit/conversation-groups.wit")),
     ("group-store.wit", include_str!("../../../wit/group-store.wit")),
+    ("mark-store.wit", include_str!("../../../wit/mark-store.wit")),
     ("settings.wit", include_str!("../../../wit/settings.wit")),
     ("diagnostics.wit", include_str!("../../../wit/diagnostics.wit")),
 ];

@@ -167,6 +167,17 @@ fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> was
         Request::DeleteConversationsFromGroup(params) => exports
             .call_delete_conversations_from_group(store, &params.group_name, &borrowed(&params.conversation_id_list))?
             .map(results),
+        Request::MarkConversation(params) => exports
+            .call_mark_conversation(
+                store,
+                params.mark_type,
+                params.enable_mark,
+                &borrowed(&params.conversation_id_list),
+            )?
+            .map(results),
+        Request::SetConversationCustomData(params) => exports
+            .call_set_conversation_custom_data(store, &params.custom_data, &borrowed(&params.conversation_id_list))?
+            .map(results),
         Request::GetConversationListByFilter(query) => {
             let filter = exported::ConversationFilter {
                 conversation_type: query.filter.conversation_type.map(|kind| match kind {
@@ -174,6 +185,7 @@ fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> was
                     ConversationType::Group => exported::ConversationType::Group,
                 }),
                 group_name: query.filter.conversation_group.as_deref(),
+                mark_type: query.filter.mark_type,
             };
             exports.call_get_conversation_list_by_filter(store, filter, query.next_seq, query.count)?.map(page)
         }
@@ -195,6 +207,8 @@ fn check(request: &Request, answer: Answer) -> Result<Answer, Ended> {
         Request::CreateConversationGroup(params)
         | Request::AddConversationsToGroup(params)
         | Request::DeleteConversationsFromGroup(params) => ids == params.conversation_id_list,
+        Request::MarkConversation(params) => ids == params.conversation_id_list,
+        Request::SetConversationCustomData(params) => ids == params.conversation_id_list,
         Request::SearchConversations(params) => ids == params.conversation_id_list,
         Request::GetConversationListByFilter(query) => ids.len() <= query.count as usize,
         Request::GetConversationGroupList
@@ -229,6 +243,8 @@ fn page(page: exported::ConversationPage) -> Answer {
     let conversation = |conversation: exported::Conversation| Conversation {
         conversation_id: conversation.conversation_id,
         conversation_group_list: conversation.group_names,
+        custom_data: conversation.custom_data,
+        marks: conversation.marks,
     };
     Answer::Page(ConversationPage {
         next_seq: page.next_seq.to_string(),
@@ -243,6 +259,8 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
         result_code: result.result_code,
         result_info: result.result_info,
         conversation_group_list: result.group_names,
+        custom_data: result.custom_data,
+        marks: result.marks,
     };
     Answer::Found(results.into_iter().map(result).collect())
 }

@@ -9,7 +9,7 @@ use core::panic::PanicInfo;
 use crate::bindings::exports::im::conversation_groups::conversation_groups as exported;
 use crate::bindings::im::conversation_groups::diagnostics;
 
-pub use crate::bindings::im::conversation_groups::group_store;
+pub use crate::bindings::im::conversation_groups::{group_store, mark_store};
 pub use exported::{ConversationOperationResult, OperationError};
 
 #[global_allocator]
@@ -118,6 +118,14 @@ impl<M: Misbehaves> exported::Guest for Plugin<M> {
     fn delete_conversations_from_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
         let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
         M::DELETE(&group_name, &ids)
+    }
+
+    fn mark_conversation(_: u64, _: bool, _: Vec<String>) -> Answer {
+        not_tested()
+    }
+
+    fn set_conversation_custom_data(_: String, _: Vec<String>) -> Answer {
+        not_tested()
     }
 
     fn get_conversation_list_by_filter(

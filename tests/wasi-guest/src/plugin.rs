@@ -94,6 +94,14 @@ impl Guest for Plugin {
         answer(conversation_id_list, &attempts())
     }
 
+    fn mark_conversation(_: u64, _: bool, _: Vec<String>) -> Answer {
+        not_tested()
+    }
+
+    fn set_conversation_custom_data(_: String, _: Vec<String>) -> Answer {
+        not_tested()
+    }
+
     fn get_conversation_list_by_filter(
         _: ConversationFilter,
         _: u64,

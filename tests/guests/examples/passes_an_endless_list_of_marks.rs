@@ -1,0 +1,17 @@
+//! Passes a list of records to the host that is longer than may cross at once.
+
+#![cfg_attr(target_family = "wasm", no_std)]
+#![cfg(target_family = "wasm")]
+
+extern crate alloc;
+
+use alloc::string::ToString;
+
+use test_guests::answer;
+use test_guests::mark_store::{ConversationData, set_conversation_data};
+
+test_guests::plugin!(|_, ids| {
+    let one = ConversationData { conversation_id: "c2c_a".to_string(), marks: 1, custom_data: "x".to_string() };
+    let count = set_conversation_data(&alloc::vec![&one; 300_000]);
+    answer(ids, &alloc::format!("{count}"))
+});
