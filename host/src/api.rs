@@ -153,6 +153,7 @@ impl Request {
 
 /// Parameters that name a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupName {
     /// The group's name.
@@ -161,6 +162,7 @@ pub struct GroupName {
 
 /// Parameters that name a group and conversations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupAndConversations {
     /// The group's name.
@@ -172,6 +174,7 @@ pub struct GroupAndConversations {
 
 /// Parameters that name conversations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Conversations {
     /// The conversations' ids.
@@ -181,6 +184,7 @@ pub struct Conversations {
 
 /// Parameters of a renaming.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rename {
     /// The name the group has.
@@ -191,10 +195,12 @@ pub struct Rename {
 
 /// Parameters of marking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mark {
     /// Which marks, one bit each, see [`crate::marks`]; as JSON a number or its digits in a string.
     #[serde(deserialize_with = "number_or_digits")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
     pub mark_type: u64,
     /// Whether to set them; else they are cleared.
     pub enable_mark: bool,
@@ -205,6 +211,7 @@ pub struct Mark {
 
 /// Parameters of giving custom data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CustomData {
     /// The custom data; the empty text removes it.
@@ -216,6 +223,7 @@ pub struct CustomData {
 
 /// Parameters of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationListQuery {
     /// Which conversations.
@@ -223,14 +231,17 @@ pub struct ConversationListQuery {
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
     #[serde(default, deserialize_with = "next_seq")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
     pub next_seq: u64,
     /// The most conversations on the page.
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number))]
     pub count: u32,
 }
 
 /// Which conversations to list; what is left out does not restrict. As in the SDK's `V2TIMConversationListFilter`, of
 /// whose fields these have a meaning without messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationFilter {
     /// Only conversations of this kind.
@@ -242,6 +253,7 @@ pub struct ConversationFilter {
     /// Only conversations with all of these marks, one bit each; 0 stands for "without any". As JSON a number or its
     /// digits in a string.
     #[serde(default, deserialize_with = "optional_number_or_digits")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
     pub mark_type: Option<u64>,
 }
 
@@ -294,6 +306,7 @@ pub enum Answer {
 
 /// What became of one conversation of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationOperationResult {
     /// The id as it stood in the request.
@@ -307,6 +320,7 @@ pub struct ConversationOperationResult {
 
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationPage {
     /// Where the next page starts, as digits.
@@ -319,6 +333,7 @@ pub struct ConversationPage {
 
 /// A conversation, the groups that hold it and what is noted on it: those fields of the SDK's `V2TIMConversation` that are known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
     /// The conversation's id.
@@ -330,11 +345,13 @@ pub struct Conversation {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
+    #[cfg_attr(feature = "server", schema(value_type = Vec<u64>))]
     pub marks: u64,
 }
 
 /// What is known of one conversation of a search.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationSearchResult {
     /// The id as it stood in the request.
@@ -350,6 +367,7 @@ pub struct ConversationSearchResult {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
+    #[cfg_attr(feature = "server", schema(value_type = Vec<u64>))]
     pub marks: u64,
 }
 

@@ -60,10 +60,8 @@ fn a_reader_that_waits_is_woken_by_a_commit_of_its_own_host_and_of_others() {
     for (_, store) in TestStore::all() {
         let (ours, theirs) = (host(&store, 10), host(&store, 10));
         let alice = user("alice");
-        let mut readers = [
-            ours.events(alice.clone(), Version(0)),
-            EventReader::new(store.store.clone(), alice.clone(), Version(0)),
-        ];
+        let mut readers =
+            [ours.events(alice.clone(), Version(0)), EventReader::new(store.store.clone(), alice.clone(), Version(0))];
         for (version, host) in [&ours, &theirs].into_iter().enumerate() {
             std::thread::scope(|scope| {
                 let waiting: Vec<_> = readers

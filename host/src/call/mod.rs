@@ -20,7 +20,7 @@ pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
+    Conversations, CustomData, GroupAndConversations, GroupName, Mark, Rename, Request,
 };
 use crate::events::EventReader;
 use crate::model::{Origin, UserId, Version};

@@ -73,12 +73,16 @@ pub(crate) enum Command {
     /// Callers prove who they are by a UserSig. Its keys come from the file that auth.keys_file names, or from the
     /// environment variable CONVGROUPS_USERSIG_KEYS, never from a flag. Stops on SIGTERM or Ctrl-C when the calls in flight
     /// have ended.
-    #[command(after_help = "Examples:\n  convgroups serve --dev\n  convgroups serve --listen 127.0.0.1:8080 --config production.toml")]
+    #[command(
+        after_help = "Examples:\n  convgroups serve --dev\n  convgroups serve --listen 127.0.0.1:8080 --config production.toml"
+    )]
     Serve(Serve),
     /// Make a UserSig, or look at one.
     ///
     /// Signs with the first of the app's keys (see `serve`). For tools and development: whoever has a UserSig is that user.
-    #[command(after_help = "Examples:\n  convgroups usersig alice --set auth.sdk_app_id=1400000000\n  convgroups usersig --verify < signature")]
+    #[command(
+        after_help = "Examples:\n  convgroups usersig alice --set auth.sdk_app_id=1400000000\n  convgroups usersig --verify < signature"
+    )]
     Usersig(Usersig),
     /// Print what changed for a user, one JSON object a line for each call that changed something.
     #[command(after_help = "Example:\n  convgroups events --user alice --after 17 --follow")]

@@ -99,8 +99,7 @@ fn flags(global: &Global) -> Result<Vec<String>, Failed> {
             .split_once('=')
             .ok_or_else(|| Failed::Usage(format!("--set {setting}: expected KEY=VALUE, as limits.max_groups=30")))?;
         // Numbers, booleans and lists as they are; everything else is a text, which need not be quoted.
-        let bare =
-            value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with(['"', '[']);
+        let bare = value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with(['"', '[']);
         lines.push(format!("{key} = {}", if bare { value.to_owned() } else { quoted(value) }));
     }
     Ok(lines)

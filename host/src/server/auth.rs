@@ -124,7 +124,8 @@ impl KeySource {
             Err(std::env::VarError::NotPresent) => Ok(None),
             Err(error) => Err(format!("{KEYS_VARIABLE}: {error}")),
             Ok(text) => {
-                let keys = Keys::parse(&text.replace(',', "\n")).map_err(|error| format!("{KEYS_VARIABLE}: {error}"))?;
+                let keys =
+                    Keys::parse(&text.replace(',', "\n")).map_err(|error| format!("{KEYS_VARIABLE}: {error}"))?;
                 Ok(Some(Self::Fixed(keys)))
             }
         }

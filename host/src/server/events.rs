@@ -112,7 +112,9 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
         let desc = format!("{what}: expected the id of an event, a whole number");
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
     };
-    let read = |text: &str, what| text.trim().parse().ok().map(Version).filter(|seen| *seen <= Version::MAX).ok_or_else(|| wrong(what));
+    let read = |text: &str, what| {
+        text.trim().parse().ok().map(Version).filter(|seen| *seen <= Version::MAX).ok_or_else(|| wrong(what))
+    };
     if let Some(header) = headers.get("last-event-id") {
         let text = header.to_str().map_err(|_| wrong("Last-Event-ID"))?;
         // What a browser sends that has seen no event yet.
@@ -121,7 +123,10 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
     let mut after = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "after" {
-            return Err(Rejection::bad_request(code::MALFORMED_URL, format!("there is no parameter {name:?}, but after")));
+            return Err(Rejection::bad_request(
+                code::MALFORMED_URL,
+                format!("there is no parameter {name:?}, but after"),
+            ));
         }
         after = Some(read(&value, "after")?);
     }

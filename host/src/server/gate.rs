@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn rates_are_limited_for_each_user_and_for_the_app() {
-        let settings = ServerSettings { calls_per_second: 3, calls_per_second_per_user: 2, ..ServerSettings::default() };
+        let settings =
+            ServerSettings { calls_per_second: 3, calls_per_second_per_user: 2, ..ServerSettings::default() };
         let gate = gate(1, 1, settings);
         gate.check_rate(Some(&user("alice"))).expect("the first");
         gate.check_rate(Some(&user("alice"))).expect("the second");

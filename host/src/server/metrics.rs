@@ -77,12 +77,21 @@ impl Metrics {
         let help = "Where the time of calls that succeeded went: sandbox (set-up), guest (the plugin, reading included), \
                     reading (from the store), commit";
         registry.register_with_unit("call_part_duration", help, Unit::Seconds, parts.clone());
-        registry.register("conflicts", "Runs that were repeated, for another host had changed the same user's groups", conflicts.clone());
+        registry.register(
+            "conflicts",
+            "Runs that were repeated, for another host had changed the same user's groups",
+            conflicts.clone(),
+        );
         registry.register("connections", "Open connections", connections.clone());
         registry.register("event_streams", "Open event streams", event_streams.clone());
-        registry.register("ended_event_streams", "Event streams that the server ended, by reason", ended_streams.clone());
+        registry.register(
+            "ended_event_streams",
+            "Event streams that the server ended, by reason",
+            ended_streams.clone(),
+        );
         let plugin = host.plugin();
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("plugin", plugin.digest.clone())]);
+        let build =
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("plugin", plugin.digest.clone())]);
         registry.register("build", "This program and its plugin", build);
         registry.register_collector(Box::new(Measured(Box::new(state))));
         Self { registry, calls, seconds, parts, conflicts, connections, event_streams, ended_streams }

@@ -25,11 +25,11 @@ mod console;
 mod events;
 mod gate;
 mod metrics;
-mod openapi;
+pub(crate) mod openapi;
 mod ops;
 mod rejection;
 mod reload;
-//mod rest;
+mod rest;
 mod sdk;
 mod tls;
 pub mod usersig;
@@ -52,8 +52,8 @@ use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
-pub use self::auth::{KEYS_VARIABLE, KeySource};
 use self::auth::Authenticator;
+pub use self::auth::{KEYS_VARIABLE, KeySource};
 use self::connection::Doorkeeper;
 use self::gate::{Gate, Tally};
 use self::metrics::{Label, Metrics};
@@ -305,13 +305,10 @@ fn cors(origins: &[String]) -> Result<CorsLayer, ServerError> {
 }
 
 fn router(app: Arc<App>, cors: CorsLayer) -> Router {
-    let sdk = Router::new()
-        .route("/v1/events", get(events::events))
-        .route("/v1/{method}", post(sdk::call))
-        .layer(cors);
+    let sdk = Router::new().route("/v1/events", get(events::events)).route("/v1/{method}", post(sdk::call)).layer(cors);
     Router::new()
         .merge(sdk)
-        //.route("/v4/{service}/{command}", any(rest::call))
+        .route("/v4/{service}/{command}", any(rest::call))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics))
@@ -358,7 +355,6 @@ async fn read_body(app: &App, body: Body) -> Result<String, Rejection> {
         }
         Rejection::bad_request(rejection::code::MALFORMED_URL, "the request's body was cut off")
     })?;
-    String::from_utf8(bytes.into()).map_err(|_| {
-        Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8")
-    })
+    String::from_utf8(bytes.into())
+        .map_err(|_| Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8"))
 }

@@ -5,11 +5,13 @@ use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ArrayBuilder, ComponentsBuilder, Schema, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, ComponentsBuilder, Schema, Type,
+};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, PathItem, Paths,
-    Ref, RefOr, Required,
+    ContentBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Paths, Ref, RefOr,
+    Required,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -18,7 +20,8 @@ use crate::api::{
     ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult, Conversations,
     CustomData, GroupAndConversations, GroupName, Mark, Method, Rename,
 };
-use crate::events::{FullState, StreamedChange};
+use crate::events::FullState;
+use crate::model::LoggedChange;
 
 const JSON: &str = "application/json";
 const BEARER: &str = "UserSig";
@@ -42,7 +45,8 @@ pub(super) fn document() -> OpenApi {
         paths.add_path_operation(path, vec![HttpMethod::Post], tencent(command));
     }
     for (path, summary) in [("/healthz", "The process runs and answers"), ("/readyz", "The server can take calls")] {
-        let mut operation = OperationBuilder::new().summary(Some(summary)).tag("operating").response("200", status("Yes"));
+        let mut operation =
+            OperationBuilder::new().summary(Some(summary)).tag("operating").response("200", status("Yes"));
         if path == "/readyz" {
             operation = operation.response("503", status("No: the store does not answer, or the server is stopping"));
         }
@@ -52,7 +56,8 @@ pub(super) fn document() -> OpenApi {
         "application/openmetrics-text",
         ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build(),
     );
-    let metrics = OperationBuilder::new().summary(Some("Metrics for Prometheus")).tag("operating").response("200", metrics);
+    let metrics =
+        OperationBuilder::new().summary(Some("Metrics for Prometheus")).tag("operating").response("200", metrics);
     paths.add_path_operation("/metrics", vec![HttpMethod::Get], metrics.build());
 
     reference::<Failed>(&mut schemas);
@@ -119,16 +124,12 @@ fn sdk(method: Method, schemas: &mut Schemas) -> Operation {
         }
         Method::DeleteConversationGroup => ("Removes a group", Some(reference::<GroupName>(schemas)), None),
         Method::RenameConversationGroup => ("Gives a group another name", Some(reference::<Rename>(schemas)), None),
-        Method::AddConversationsToGroup => (
-            "Puts conversations into a group",
-            Some(reference::<GroupAndConversations>(schemas)),
-            results(schemas),
-        ),
-        Method::DeleteConversationsFromGroup => (
-            "Takes conversations out of a group",
-            Some(reference::<GroupAndConversations>(schemas)),
-            results(schemas),
-        ),
+        Method::AddConversationsToGroup => {
+            ("Puts conversations into a group", Some(reference::<GroupAndConversations>(schemas)), results(schemas))
+        }
+        Method::DeleteConversationsFromGroup => {
+            ("Takes conversations out of a group", Some(reference::<GroupAndConversations>(schemas)), results(schemas))
+        }
         Method::MarkConversation => {
             ("Sets or clears marks of conversations", Some(reference::<Mark>(schemas)), results(schemas))
         }
@@ -154,7 +155,7 @@ fn sdk(method: Method, schemas: &mut Schemas) -> Operation {
     if let Some(data) = data {
         answer = answer.property("data", data);
     }
-    let empty = || ObjectBuilder::new().additional_properties(Some(false)).into();
+    let empty = || ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false))).into();
     let params: RefOr<Schema> = params.map_or_else(empty, Into::into);
     let body = RequestBodyBuilder::new()
         .content(JSON, ContentBuilder::new().schema(Some(params)).build())
@@ -214,7 +215,7 @@ fn events(schemas: &mut Schemas) -> Operation {
             .build()
     };
     // For who reads the stream: what stands behind `data:`.
-    reference::<StreamedChange>(schemas);
+    reference::<LoggedChange>(schemas);
     reference::<FullState>(schemas);
     let stream = ContentBuilder::new().schema(Some(string())).build();
     let stream = ResponseBuilder::new()
@@ -224,7 +225,8 @@ fn events(schemas: &mut Schemas) -> Operation {
         )
         .content("text/event-stream", stream)
         .build();
-    let header = "The id of the last event that was seen. Without it and without `after`: the whole state, then changes";
+    let header =
+        "The id of the last event that was seen. Without it and without `after`: the whole state, then changes";
     failures(OperationBuilder::new())
         .operation_id(Some("events"))
         .summary(Some("What changes for the user, as it happens, as Server-Sent Events"))
@@ -246,7 +248,8 @@ pub(super) struct CommandSchemas {
 fn tencent(command: CommandSchemas) -> Operation {
     let CommandSchemas { name, summary, request, answer } = command;
     let text = |name, required, description| {
-        let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).description(Some(description));
+        let parameter =
+            ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).description(Some(description));
         parameter.required(required).schema(Some(string())).build()
     };
     let random = ParameterBuilder::new()
@@ -283,6 +286,18 @@ fn tencent(command: CommandSchemas) -> Operation {
         .request_body(Some(body))
         .response("200", response("What came of it, be it a failure", answer))
         .build()
+}
+
+/// A number of 64 bits, as such or, for who has no such numbers, as its digits.
+pub(crate) fn number_or_digits() -> RefOr<Schema> {
+    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
+    let digits = string().pattern(Some("^[0-9]{1,19}$"));
+    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
+}
+
+/// A number of 32 bits.
+pub(crate) fn number() -> RefOr<Schema> {
+    integer().minimum(Some(0)).maximum(Some(u32::MAX)).into()
 }
 
 /// The schema of an enum that is a number on the wire.

@@ -44,7 +44,10 @@ pub(super) async fn call(
 /// The caller of a request to `/v1`.
 pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rejection> {
     let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-        Rejection::unauthenticated(code::USERSIG, "there is no UserSig: send the header Authorization: Bearer <UserSig>")
+        Rejection::unauthenticated(
+            code::USERSIG,
+            "there is no UserSig: send the header Authorization: Bearer <UserSig>",
+        )
     })?;
     // The scheme's name is written in any case (RFC 9110, 11.1).
     let signature = header

@@ -206,10 +206,8 @@ impl Fields {
         let Self { identifier, sdk_app_id, time, expire, .. } = self;
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
         mac.update(
-            format!(
-                "TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{time}\nTLS.expire:{expire}\n"
-            )
-            .as_bytes(),
+            format!("TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{time}\nTLS.expire:{expire}\n")
+                .as_bytes(),
         );
         if let Some(userbuf) = &self.userbuf {
             mac.update(format!("TLS.userbuf:{userbuf}\n").as_bytes());

@@ -403,21 +403,23 @@ pub(in crate::server) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) -> 
             Command::CreateContactGroup => {
                 ("Creates a group", reference::<Create>(schemas), reference::<Created>(schemas))
             }
-            Command::DelContactGroup => ("Removes a group", reference::<Delete>(schemas), reference::<Deleted>(schemas)),
+            Command::DelContactGroup => {
+                ("Removes a group", reference::<Delete>(schemas), reference::<Deleted>(schemas))
+            }
             Command::UpdateContactGroup => (
                 "Renames a group, adds conversations to it, takes conversations out of it",
                 reference::<Update>(schemas),
                 reference::<Updated>(schemas),
             ),
-            Command::GetContactGroup => {
-                ("All groups and conversations of a user, in pages", reference::<Get>(schemas), reference::<Got>(schemas))
-            }
+            Command::GetContactGroup => (
+                "All groups and conversations of a user, in pages",
+                reference::<Get>(schemas),
+                reference::<Got>(schemas),
+            ),
             Command::SearchContactGroup => {
                 ("What is known of conversations", reference::<Search>(schemas), reference::<Found>(schemas))
             }
-            Command::MarkContact => {
-                ("Marks conversations", reference::<Mark>(schemas), reference::<Marked>(schemas))
-            }
+            Command::MarkContact => ("Marks conversations", reference::<Mark>(schemas), reference::<Marked>(schemas)),
         };
         CommandSchemas { name: command.name(), summary, request, answer }
     };

@@ -235,21 +235,14 @@ fn numbered(session: &mut Session<'_>, name: &str) -> Result<GroupItem, Interrup
 }
 
 /// Adds and takes out, in the order of the request: as many operations as the kind changes.
-fn change(
-    session: &mut Session<'_>,
-    name: &str,
-    items: &[UpdateItem],
-    ids: &[String],
-) -> Result<Updated, Interrupted> {
+fn change(session: &mut Session<'_>, name: &str, items: &[UpdateItem], ids: &[String]) -> Result<Updated, Interrupted> {
     let mut done = Vec::with_capacity(items.len());
     for run in items.chunk_by(|one, next| one.operation == next.operation) {
         let ids = ids.get(done.len()..done.len() + run.len()).unwrap_or_default();
         let params = both(name, ids.to_vec());
         let answer = match run.first().map(|item| item.operation) {
             Some(ContactOperation::Add) => session.call(&Request::AddConversationsToGroup(params))?,
-            Some(ContactOperation::Delete) | None => {
-                session.call(&Request::DeleteConversationsFromGroup(params))?
-            }
+            Some(ContactOperation::Delete) | None => session.call(&Request::DeleteConversationsFromGroup(params))?,
         };
         for (item, result) in run.iter().zip(results(answer)) {
             done.push(UpdateResult { operation: item.operation, result: result_item(&item.contact, result) });

@@ -89,18 +89,18 @@ impl Parameters {
 /// Lets admins of the app through.
 fn authorize(app: &App, query: &str) -> Result<(), Rejection> {
     let parameters = Parameters::read(query);
-    let app_id = parameters.sdkappid.ok_or_else(|| {
-        Rejection::unauthenticated(code::APP_MISSING, "the parameter sdkappid is missing in the URL")
-    })?;
+    let app_id = parameters
+        .sdkappid
+        .ok_or_else(|| Rejection::unauthenticated(code::APP_MISSING, "the parameter sdkappid is missing in the URL"))?;
     if app_id.parse() != Ok(app.auth.app()) {
         return Err(Rejection::unauthenticated(code::INVALID_APP, format!("sdkappid {app_id:?} is not served here")));
     }
     let identifier = parameters.identifier.filter(|identifier| !identifier.is_empty()).ok_or_else(|| {
         Rejection::unauthenticated(code::IDENTIFIER, "the parameter identifier is missing in the URL")
     })?;
-    let signature = parameters.usersig.ok_or_else(|| {
-        Rejection::unauthenticated(code::USERSIG, "the parameter usersig is missing in the URL")
-    })?;
+    let signature = parameters
+        .usersig
+        .ok_or_else(|| Rejection::unauthenticated(code::USERSIG, "the parameter usersig is missing in the URL"))?;
     let caller = app.auth.verify(&signature)?;
     if caller.user.as_str() != identifier {
         return Err(UserSigError::WrongIdentifier.into());
