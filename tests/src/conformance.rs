@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use convgroups_host::api::{Method, Request};
 use convgroups_host::settings::Settings;
-use convgroups_host::store::{Changes, Store};
+use convgroups_host::store::{Changes, MAX_BATCH, Store};
 use convgroups_host::{Host, UserId, Version};
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ fn answer(host: &Host, call: &str) -> (String, Option<String>) {
 /// The change that led to a version, as the log has it.
 fn change(store: &dyn Store, user: &UserId, version: Version) -> String {
     let before = Version(version.0 - 1);
-    match store.changes(user, before).expect("the store reads") {
+    match store.changes(user, before, MAX_BATCH).expect("the store reads") {
         Changes::Since(changes) => {
             let change = changes.first().expect("the change that was just made");
             fold(&json!({ "version": change.version, "events": change.events }).to_string())

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
-use convgroups_host::store::{Changes, Commit, CommitOutcome, GroupEntry, GroupList, Member, Store, Versioned};
+use convgroups_host::store::{
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Store, Versioned,
+};
 
 use crate::{ids, user};
 
@@ -48,7 +50,7 @@ contract! { $
         assert_eq!(store.data_count(&alice).expect("reads"), at(0, 0));
         assert_eq!(store.page_of_data(&alice, 0, 10).expect("reads"), at(0, vec![]));
         assert_eq!(store.state(&alice).expect("reads"), at(0, UserState::default()));
-        assert_eq!(store.changes(&alice, Version(0)).expect("reads"), Changes::Since(vec![]));
+        assert_eq!(store.changes(&alice, Version(0), MAX_BATCH).expect("reads"), Changes::Since(vec![]));
         assert!(store.users(None, 10).expect("reads").is_empty());
     }
 
@@ -92,7 +94,7 @@ contract! { $
         assert_eq!(store.state(&alice).expect("reads"), at(1, in_groups(vec![state("Work", &["c2c_a"])])));
         assert_eq!(store.groups(&alice).expect("reads"), at(1, groups(&[(1, "Work")], 1)));
         assert_eq!(store.data_count(&alice).expect("reads"), at(1, 0));
-        let Changes::Since(log) = store.changes(&alice, Version(0)).expect("reads") else { panic!("the log is whole") };
+        let Changes::Since(log) = store.changes(&alice, Version(0), MAX_BATCH).expect("reads") else { panic!("the log is whole") };
         assert_eq!(log.len(), 1);
     }
 
@@ -313,16 +315,16 @@ contract! { $
         for (version, change) in changes.iter().enumerate() {
             commit(store, "alice", version as u64, vec![change.clone()]);
         }
-        let Changes::Since(log) = store.changes(&alice, Version(0)).expect("reads") else { panic!("the log is whole") };
+        let Changes::Since(log) = store.changes(&alice, Version(0), MAX_BATCH).expect("reads") else { panic!("the log is whole") };
         let events: Vec<Change> = log.iter().flat_map(|logged| logged.events.clone()).collect();
         assert_eq!(events, changes);
         for (index, logged) in log.iter().enumerate() {
             assert_eq!(logged.version, Version(index as u64 + 1));
             assert_eq!(logged.origin, origin(index as u64));
         }
-        let Changes::Since(rest) = store.changes(&alice, Version(4)).expect("reads") else { panic!("the log is whole") };
+        let Changes::Since(rest) = store.changes(&alice, Version(4), MAX_BATCH).expect("reads") else { panic!("the log is whole") };
         assert_eq!(rest, log[4..]);
-        assert_eq!(store.changes(&alice, Version(8)).expect("reads"), Changes::Since(vec![]));
+        assert_eq!(store.changes(&alice, Version(8), MAX_BATCH).expect("reads"), Changes::Since(vec![]));
     }
 
     fn a_log_that_was_trimmed_answers_with_the_state_to_those_who_are_too_far_behind(store) {
@@ -335,7 +337,7 @@ contract! { $
         }
         // Versions 8, 9 and 10 are kept.
         for after in 0..7 {
-            let Changes::Full(full) = store.changes(&alice, Version(after)).expect("reads") else {
+            let Changes::Full(full) = store.changes(&alice, Version(after), MAX_BATCH).expect("reads") else {
                 panic!("version {after} is trimmed")
             };
             assert_eq!(full, store.state(&alice).expect("reads"));
@@ -343,7 +345,7 @@ contract! { $
             assert_eq!(full.value.conversations, [noted("c2c_m", 5, "x")]);
         }
         for after in 7..=10 {
-            let Changes::Since(log) = store.changes(&alice, Version(after)).expect("reads") else {
+            let Changes::Since(log) = store.changes(&alice, Version(after), MAX_BATCH).expect("reads") else {
                 panic!("version {after} is kept")
             };
             let versions: Vec<u64> = log.iter().map(|logged| logged.version.0).collect();
@@ -353,10 +355,10 @@ contract! { $
 
     fn a_reader_from_the_future_gets_the_state(store) {
         let alice = user("alice");
-        let Changes::Full(nothing) = store.changes(&alice, Version(5)).expect("reads") else { panic!("there is no 5") };
+        let Changes::Full(nothing) = store.changes(&alice, Version(5), MAX_BATCH).expect("reads") else { panic!("there is no 5") };
         assert_eq!(nothing, at(0, UserState::default()));
         commit(store, "alice", 0, vec![created("Work", &["c2c_a"])]);
-        let Changes::Full(full) = store.changes(&alice, Version(2)).expect("reads") else { panic!("there is no 2") };
+        let Changes::Full(full) = store.changes(&alice, Version(2), MAX_BATCH).expect("reads") else { panic!("there is no 2") };
         assert_eq!(full, at(1, in_groups(vec![state("Work", &["c2c_a"])])));
     }
 
@@ -372,13 +374,19 @@ contract! { $
         let mut after = Version(100);
         let mut seen = Vec::new();
         loop {
-            let Changes::Since(part) = store.changes(&alice, after).expect("reads") else { panic!("the log is kept") };
+            let Changes::Since(part) = store.changes(&alice, after, MAX_BATCH).expect("reads") else { panic!("the log is kept") };
             assert!(part.len() <= 1000);
             let Some(last) = part.last() else { break };
             after = last.version;
             seen.extend(part.iter().map(|logged| logged.version.0));
         }
         assert_eq!(seen, (101..=1100).collect::<Vec<_>>());
+        for (limit, expected) in [(1, 1), (7, 7), (u32::MAX, 1000)] {
+            let Changes::Since(part) = store.changes(&alice, Version(0), limit).expect("reads") else {
+                panic!("the log is kept")
+            };
+            assert_eq!(part.len(), expected, "asked for {limit}");
+        }
     }
 
     fn users_are_listed_in_the_order_of_their_bytes_page_by_page(store) {

@@ -10,7 +10,8 @@ use convgroups_host::api::{
 use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
 use convgroups_host::store::{
-    Bounds, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreResult, Transaction, Versioned,
+    Bounds, Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, Member, Store, StoreResult, Transaction, Versioned,
+    Watch,
 };
 use convgroups_host::{Failure, Host, HostFault, Settings};
 use convgroups_tests::model::{Model, without_reasons};
@@ -89,7 +90,7 @@ fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits)
 
 /// The log has each of the last changes once, in order, and none without an event.
 fn assert_log_tells_the_same(store: &dyn Store, user: &UserId, end: &Versioned<UserState>) {
-    let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20)).expect("reads") else {
+    let Changes::Since(log) = store.changes(user, Version(end.version.0 - 20), MAX_BATCH).expect("reads") else {
         unreachable!("20 changes are kept")
     };
     let versions: Vec<u64> = log.iter().map(|change| change.version.0).collect();
@@ -272,11 +273,14 @@ impl Store for Contended {
     fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
         self.store.state(user)
     }
-    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
-        self.store.changes(user, after)
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+        self.store.changes(user, after, limit)
     }
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
         self.store.users(after, limit)
+    }
+    fn watch(&self, user: &UserId) -> Option<Watch> {
+        self.store.watch(user)
     }
     fn health(&self) -> StoreResult<()> {
         self.store.health()
@@ -310,7 +314,9 @@ fn after_a_conflict_the_call_runs_again_on_what_is_there_now() {
         // Somebody else took Bob out in between: the answer is about the last run.
         assert_eq!(results[0].result_info, "not in the group", "{kind}");
         assert_eq!(results[1].result_info, "", "{kind}");
-        let Changes::Since(log) = store.store.changes(&user("alice"), Version(2)).expect("reads") else { panic!() };
+        let Changes::Since(log) = store.store.changes(&user("alice"), Version(2), MAX_BATCH).expect("reads") else {
+            panic!()
+        };
         assert_eq!(log.len(), 1, "{kind}: the run that met a conflict left nothing");
         let only = Change::ConversationsDeleted {
             group_name: "Work".to_owned(),

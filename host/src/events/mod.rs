@@ -7,7 +7,7 @@ use event_listener::Listener;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ConversationData, GroupState, LoggedChange, UserId, Version};
-use crate::store::{Changes, EventListener, Store, StoreResult, Watch};
+use crate::store::{Changes, EventListener, MAX_BATCH, Store, StoreResult, Watch};
 
 /// How often a reader looks for what other processes have committed, where the store does not learn of it.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -86,7 +86,16 @@ impl EventReader {
     ///
     /// When the store fails; a later read goes on where this one was to start.
     pub fn read(&mut self) -> StoreResult<Vec<Event>> {
-        let events: Vec<Event> = match self.store.changes(&self.user, self.after)? {
+        self.read_some(MAX_BATCH)
+    }
+
+    /// As [`EventReader::read`], but at most `limit` events.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn read_some(&mut self, limit: u32) -> StoreResult<Vec<Event>> {
+        let events: Vec<Event> = match self.store.changes(&self.user, self.after, limit)? {
             Changes::Since(changes) => changes.into_iter().map(Event::Change).collect(),
             Changes::Full(state) => vec![Event::Full(FullState {
                 version: state.version,

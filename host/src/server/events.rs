@@ -25,7 +25,7 @@ use crate::store::StoreResult;
 
 const LABEL: Label = Label { api: "v1", method: "events" };
 /// Changes that wait for one reader to take them; those behind them are still in the log, not in memory.
-const BUFFER: usize = 8;
+const BUFFER: u32 = 8;
 /// What a browser is to wait before it connects again, in milliseconds.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -99,7 +99,7 @@ fn open(
     };
     app.metrics.event_streams.inc();
     let open = Open { app: Arc::clone(app), _counted: counted, _place: place };
-    let (events, received) = mpsc::channel(BUFFER);
+    let (events, received) = mpsc::channel(BUFFER as usize);
     let (end, ended) = oneshot::channel();
     tokio::spawn(feed(open, reader, caller.expires, events, end));
     let last = stream::once(ended).filter_map(async |end| Some(Ok(goodbye(end.ok()?))));
@@ -207,7 +207,7 @@ async fn feed(
 /// One read of the log, on a thread that may block.
 async fn read(mut reader: EventReader) -> (StoreResult<Vec<Event>>, EventReader) {
     let reading = tokio::task::spawn_blocking(move || {
-        let read = reader.read();
+        let read = reader.read_some(BUFFER);
         (read, reader)
     });
     reading.await.expect("a read does not panic, and the runtime outlives its streams")

@@ -133,11 +133,6 @@ impl Rejection {
         let desc = format!("the server failed (request {request_id})");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, host_code::INTERNAL, Outcome::HostFailed, desc)
     }
-
-    pub(super) fn store(request_id: &str) -> Self {
-        let desc = format!("the store failed (request {request_id})");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, host_code::INTERNAL, Outcome::StoreFailed, desc)
-    }
 }
 
 impl From<UserSigError> for Rejection {

@@ -157,14 +157,14 @@ impl Store for MemoryStore {
         Ok(CommitOutcome::Committed(version))
     }
 
-    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
         let read = self.read_user(user, |user| {
             let oldest = user.log.front().map(|change| change.version);
             if !log_reaches(after, oldest, user.version) {
                 return Changes::Full(Versioned { version: user.version, value: user.content.state() });
             }
             let later = user.log.iter().filter(|change| change.version > after);
-            Changes::Since(later.take(MAX_BATCH as usize).cloned().collect())
+            Changes::Since(later.take(limit.min(MAX_BATCH) as usize).cloned().collect())
         })?;
         Ok(read.value)
     }

@@ -96,7 +96,7 @@ pub enum CommitOutcome {
 /// What the log knows after some version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// All changes since, in order, or the first [`MAX_BATCH`] of them.
+    /// All changes since, in order, or the first of them.
     Since(Vec<LoggedChange>),
     /// The log does not reach back that far, or is not that far yet: the state as a whole instead.
     Full(Versioned<UserState>),
@@ -227,12 +227,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreErrorKind::OutcomeUnknown`].
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome>;
 
-    /// What happened after a version.
+    /// The first `limit` (at most [`MAX_BATCH`]) changes after a version.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes>;
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes>;
 
     /// The first `limit` (at most [`MAX_BATCH`]) users after `after`, in the order of their ids' bytes, that ever had a
     /// change committed.

@@ -214,8 +214,8 @@ impl Store for SqliteStore {
         self.ask(commit.deadline, |reply| Job::Commit { commit, origin, events, reply })
     }
 
-    fn changes(&self, user: &UserId, after: Version) -> StoreResult<Changes> {
-        self.with_reader(|reader| read::changes(reader, user, after))
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+        self.with_reader(|reader| read::changes(reader, user, after, limit))
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {

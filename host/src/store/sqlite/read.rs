@@ -162,7 +162,7 @@ pub(super) fn state(connection: &mut Connection, user: &UserId) -> Read<Versione
     with_user(connection, user, UserState::default, state_of)
 }
 
-pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version) -> Read<Changes> {
+pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version, limit: u32) -> Read<Changes> {
     with_user_row(connection, user, |transaction, user| {
         let nobody = UserRow { id: 0, version: Version::default() };
         let UserRow { id, version } = user.unwrap_or(nobody);
@@ -175,7 +175,7 @@ pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version
         let mut log = transaction.prepare_cached(
             "SELECT version, origin, events FROM log WHERE user = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
         )?;
-        let changes = log.query_map(params![id, after.0, MAX_BATCH], logged_change)?;
+        let changes = log.query_map(params![id, after.0, limit.min(MAX_BATCH)], logged_change)?;
         changes.collect::<Read<_>>().map(Changes::Since)
     })
 }
