@@ -39,6 +39,7 @@
 //! | `server` | [`server`], the HTTP server |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
 //! | `cli` | the binary `convgroups` |
+//! | `otlp` | traces of the binary's server to an OpenTelemetry collector |
 //!
 //! All are on by default.
 
