@@ -3,7 +3,7 @@
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server};
 use convgroups_host::{Host, Settings, UserId};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tencent_im_rs::api::v4::TencentHelper;
 use tencent_im_rs::api::v4::common::contact_item::ContactItem;
 use tencent_im_rs::api::v4::common::{
@@ -30,6 +30,8 @@ const ADMIN: &str = "administrator";
 /// A server on TLS with a certificate of its own authority, and a client that trusts that.
 async fn start(directory: &std::path::Path) -> (Host, TencentHelper) {
     let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    // Another name than the certificate's, which would be taken for one that signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "test authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().expect("a key");
     let authority_certificate = authority.self_signed(&authority_key).expect("signs itself");
