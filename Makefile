@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench setup
+.PHONY: demo test check bench bench-http browser-test openapi-test setup
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -26,3 +26,17 @@ check: setup
 # Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
 bench: setup
 	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)
+
+# The server with the sandbox against the same server with the rules linked natively.
+bench-http: setup
+	cargo bench --locked --package convgroups-tests --features measure --bench http -- $(BENCH_ARGS)
+
+# The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
+browser-test: setup
+	cargo build --release --locked
+	cd tests/browser && npm ci --silent && npm test
+
+# The server against its own /openapi.json: needs Python 3.
+openapi-test: setup
+	cargo build --release --locked
+	tests/openapi/run.sh $(OPENAPI_ARGS)
