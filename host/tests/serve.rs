@@ -1,0 +1,237 @@
+//! `convgroups serve` and `convgroups usersig` as users run them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
+
+/// The program in an empty directory, without settings from outside.
+fn convgroups(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convgroups"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CONVGROUPS_") || name.starts_with("OTEL_")) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(directory).env("CONVGROUPS_CACHE_DIR", directory.join("cache"));
+    command
+}
+
+/// A running server, and what it said until it listened.
+struct Running {
+    process: Child,
+    said: Vec<String>,
+    rest: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut rest = BufReader::new(process.stderr.take().expect("piped"));
+        let mut said = Vec::new();
+        while !said.last().is_some_and(|line: &String| line.starts_with("convgroups: listening on ")) {
+            let mut line = String::new();
+            let read = rest.read_line(&mut line).expect("text");
+            assert!(read > 0, "it ended: {said:?}");
+            said.push(line.trim_end().to_owned());
+        }
+        Self { process, said, rest }
+    }
+
+    fn address(&self) -> &str {
+        self.said.last().and_then(|line| line.strip_prefix("convgroups: listening on ")).expect("it listens")
+    }
+
+    /// Asks it to stop; answers what it said after it had begun to listen.
+    fn stop(mut self) -> String {
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status().expect("there is kill");
+        assert!(asked.success());
+        let mut said = String::new();
+        self.rest.read_to_string(&mut said).expect("text");
+        let status = self.process.wait().expect("it ends");
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of a test that failed; otherwise it has ended.
+        let _ = self.process.kill();
+    }
+}
+
+fn shell(directory: &Path, script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script]).current_dir(directory).output().expect("there is a shell");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn every_line_that_dev_prints_can_be_pasted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+    let server = Running::start(command);
+    let signature = server.said.iter().find(|line| line.starts_with("SIG=")).expect("a signature");
+    let curls: Vec<&String> = server.said.iter().filter(|line| line.starts_with("curl ")).collect();
+    let answers: Vec<String> = curls
+        .iter()
+        // The stream of events would go on for ever.
+        .map(|line| shell(directory.path(), &format!("{signature}\n{}", line.replacen("curl ", "curl -s -m 2 ", 1))))
+        .collect();
+    assert_eq!(answers.len(), 4, "{curls:?}");
+    assert!(answers[0].starts_with(r#"{"code":0,"#), "{answers:?}");
+    assert!(answers[1].contains(r#"{"conversationID":"c2c_bob","resultCode":0,"resultInfo":""}"#), "{answers:?}");
+    assert!(answers[2].contains("event: change") && answers[2].contains("id: 2"), "{answers:?}");
+    assert!(answers[3].contains(r#""ActionStatus":"OK""#) && answers[3].contains(r#""ToGroupId":"42""#), "{answers:?}");
+    let page = shell(directory.path(), &format!("curl -s {}/console/", server.address()));
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+    server.stop();
+}
+
+#[test]
+fn a_signature_is_made_and_looked_at_and_no_key_is_ever_printed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |arguments: &[&str], input: &str| -> Output {
+        let mut command = convgroups(directory.path());
+        command.env("CONVGROUPS_USERSIG_KEYS", KEY).env("CONVGROUPS_AUTH__SDK_APP_ID", "1400000000");
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        // Who does not read may be gone.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends")
+    };
+    let made = run(&["usersig", "alice", "--expire", "60"], "");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let signature = text(&made.stdout);
+    let seen = run(&["usersig", "--verify"], &signature);
+    assert!(seen.status.success() && text(&seen.stdout).starts_with(r#"{"identifier":"alice","expires":"#));
+
+    let wrong = run(&["usersig", "--verify"], &signature.replacen('e', "f", 1));
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stdout).starts_with(r#"{"code":700"#), "{}", text(&wrong.stdout));
+    let long = run(&["usersig", "--verify"], &"x".repeat(1 << 20));
+    assert!(text(&long.stdout).starts_with(r#"{"code":70003,"#), "{}", text(&long.stdout));
+
+    let config = run(&["config"], "");
+    assert!(config.status.success());
+    for output in [&made, &seen, &wrong, &config] {
+        assert!(!text(&output.stdout).contains(KEY) && !text(&output.stderr).contains(KEY));
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("short.keys"), "short\n").expect("writes");
+    let key = ("CONVGROUPS_USERSIG_KEYS", KEY);
+    let app = "--set=auth.sdk_app_id=1400000000";
+    let cases: [(&[(&str, &str)], &[&str], i32, &str); 8] = [
+        (&[], &[app], 2, "there are no keys"),
+        (&[key], &[], 2, "auth.sdk_app_id is not set"),
+        (&[("CONVGROUPS_USERSIG_KEYS", "short")], &[app], 2, "line 1 has a key of less than 16 bytes"),
+        (&[], &[app, "--set=auth.keys_file=none.keys"], 2, "the keys file none.keys"),
+        (&[], &[app, "--set=auth.keys_file=short.keys"], 2, "line 1 has a key of less than 16 bytes"),
+        (&[key], &[app, "--listen=0.0.0.0:0"], 2, "can be reached from other machines"),
+        (&[key], &[app, "--set=server.tls_key=key.pem"], 2, "go together"),
+        (&[key], &[app, "--listen=256.1.1.1:80"], 1, "could not listen on 256.1.1.1:80"),
+    ];
+    for (environment, arguments, code, reason) in cases {
+        let mut command = convgroups(directory.path());
+        command.args(["serve", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+        // A second --listen would be an error of its own.
+        if arguments.iter().any(|argument| argument.starts_with("--listen")) {
+            command = convgroups(directory.path());
+            command.args(["serve", "--store", "memory:"]);
+        }
+        let output = command.args(arguments).envs(environment.iter().copied()).output().expect("it runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+        assert!(!said.contains(KEY), "{said}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", &address]);
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("could not listen on {address}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn log_lines_carry_the_id_of_the_answer_and_no_signature() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0", "--log-json"]);
+    let server = Running::start(command);
+    let signature = server.said.iter().find_map(|line| line.strip_prefix("SIG=")).expect("a signature").to_owned();
+    let bare = signature.trim_matches('\'').to_owned();
+    let call = format!(
+        "curl -s -i -H 'Authorization: Bearer {bare}' {}/v1/createConversationGroup \
+         -d '{{\"groupName\":\"Secret plans\",\"conversationIDList\":[\"c2c_bob\"]}}'",
+        server.address()
+    );
+    let answer = shell(directory.path(), &call);
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id").to_owned();
+    let said = server.stop();
+    let line = said.lines().find(|line| line.contains(&id)).expect("a line about the call");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["fields"]["user"], "alice");
+    assert_eq!(line["fields"]["method"], "createConversationGroup");
+    assert!(!said.contains(&bare) && !said.contains("Secret plans"), "{said}");
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn traces_go_to_the_collector_that_the_environment_names() {
+    let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", collector.local_addr().expect("an address"));
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = collector.accept().expect("a connection");
+        let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let begun = head.len();
+            reader.read_line(&mut head).expect("a line");
+            if let Some(value) = head[begun..].to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("the body");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("writes");
+        (head, String::from_utf8_lossy(&body).into_owned())
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let server = Running::start(command);
+    let signature = server.said.iter().find(|line| line.starts_with("SIG=")).expect("a signature");
+    let create = server.said.iter().find(|line| line.contains("createConversationGroup")).expect("a call");
+    assert!(shell(directory.path(), &format!("{signature}\n{create}")).starts_with(r#"{"code":0,"#));
+    // What was not sent yet is sent at the end.
+    server.stop();
+    let (head, body) = received.join().expect("the collector got something");
+    assert!(head.starts_with("POST /v1/traces "), "{head}");
+    for name in ["convgroups", "request", "call", "operation", "commit", "createConversationGroup", "alice"] {
+        assert!(body.contains(name), "{name} is missing in {body:?}");
+    }
+}
