@@ -147,6 +147,12 @@ impl KeySource {
 fn load(path: &Path) -> Result<Keys, String> {
     let failed = |error: &dyn std::fmt::Display| format!("the keys file {}: {error}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    #[cfg(unix)]
+    if std::fs::metadata(path)
+        .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7 != 0)
+    {
+        tracing::warn!(path = %path.display(), "the keys file can be read by everybody on this machine");
+    }
     Keys::parse(&text).map_err(|error| failed(&error))
 }
 

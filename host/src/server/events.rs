@@ -115,22 +115,21 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
     let read = |text: &str, what| {
         text.trim().parse().ok().map(Version).filter(|seen| *seen <= Version::MAX).ok_or_else(|| wrong(what))
     };
-    if let Some(header) = headers.get("last-event-id") {
-        let text = header.to_str().map_err(|_| wrong("Last-Event-ID"))?;
-        // What a browser sends that has seen no event yet.
-        return if text.is_empty() { Ok(None) } else { read(text, "Last-Event-ID").map(Some) };
-    }
     let mut after = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "after" {
-            return Err(Rejection::bad_request(
-                code::MALFORMED_URL,
-                format!("there is no parameter {name:?}, but after"),
-            ));
+            let desc = format!("there is no parameter {name:?}, but after");
+            return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
         }
         after = Some(read(&value, "after")?);
     }
-    Ok(after)
+    // The header is of a later moment: a browser that connects again sends both.
+    match headers.get("last-event-id").map(|header| header.to_str()) {
+        // The empty one is of a browser that has seen no event yet.
+        None | Some(Ok("")) => Ok(after),
+        Some(Ok(text)) => read(text, "Last-Event-ID").map(Some),
+        Some(Err(_)) => Err(wrong("Last-Event-ID")),
+    }
 }
 
 /// An open stream, counted until it is dropped.

@@ -37,7 +37,7 @@ pub mod usersig;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -48,6 +48,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -246,13 +247,14 @@ impl Server {
             served = &mut serving => served,
             () = stop => {
                 let patience = milliseconds(app.settings.shutdown_timeout_ms);
+                let until = Instant::now() + patience;
                 tracing::info!("stopping: calls in flight may finish, new ones are refused");
                 app.gate.close();
                 app.stopping.send_replace(true);
                 handle.graceful_shutdown(Some(patience));
                 let served = serving.await;
                 // Calls whose client has gone are finished all the same.
-                if tokio::time::timeout(patience, app.gate.finished()).await.is_err() {
+                if tokio::time::timeout_at(until.into(), app.gate.finished()).await.is_err() {
                     tracing::warn!("calls were still running when the time to stop was over");
                 }
                 served
@@ -346,15 +348,13 @@ fn json(body: String) -> Response {
 async fn read_body(app: &App, body: Body) -> Result<String, Rejection> {
     let max = app.settings.max_body_bytes;
     let patience = Duration::from_millis(app.settings.body_timeout_ms);
-    let read = tokio::time::timeout(patience, axum::body::to_bytes(body, max));
+    let read = tokio::time::timeout(patience, Limited::new(body, max).collect());
     let bytes = read.await.map_err(|_| Rejection::slow_body())?.map_err(|error| {
-        // Which of the two it was is only told by the source of the error.
-        let limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
-        if limit {
+        if error.is::<LengthLimitError>() {
             return Rejection::too_large(max);
         }
         Rejection::bad_request(rejection::code::MALFORMED_URL, "the request's body was cut off")
     })?;
-    String::from_utf8(bytes.into())
+    String::from_utf8(bytes.to_bytes().into())
         .map_err(|_| Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8"))
 }
