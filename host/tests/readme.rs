@@ -43,8 +43,11 @@ fn the_commands_of_the_readme_print_what_it_says() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let binary = Path::new(env!("CARGO_BIN_EXE_convgroups"));
     let path = format!("{}:{}", binary.parent().expect("a directory").display(), env!("PATH"));
+    // Whoever else runs here may have the port that the README uses.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     // One shell for all of them, as a reader has it.
     let script: String = steps.iter().map(|step| format!("{}\nprintf '%s' \"{END}\"\n", step.command)).collect();
+    let script = script.replace("127.0.0.1:7475", &free.to_string());
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(&directory).env("PATH", &path);
     shell.env("CONVGROUPS_CACHE_DIR", directory.path().join("cache"));
