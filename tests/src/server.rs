@@ -187,11 +187,12 @@ pub fn client() -> Client {
 /// When it cannot be made.
 #[must_use]
 pub fn client_trusting(roots: RootCertStore) -> Client {
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider knows them")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let client = Client::builder().no_proxy().timeout(PATIENCE).tls_backend_preconfigured(tls);
     client.build().expect("a client can be made")
 }

@@ -129,8 +129,7 @@ fn a_reader_that_is_cut_off_again_and_again_gets_every_change_once_and_in_order(
                     let name = format!("writer {writer}");
                     for number in 0..CHANGES / 2 {
                         let id = format!("c2c_{number}");
-                        let method =
-                            if number == 0 { "createConversationGroup" } else { "addConversationsToGroup" };
+                        let method = if number == 0 { "createConversationGroup" } else { "addConversationsToGroup" };
                         assert_eq!(server.sdk("alice", method, &both(&name, &[&id])).outcome(), (200, 0));
                         let data = json!({ "customData": format!("{writer} {number}"), "conversationIDList": [id] });
                         assert_eq!(server.sdk("alice", "setConversationCustomData", &data).outcome(), (200, 0));
@@ -153,10 +152,8 @@ fn a_reader_that_is_cut_off_again_and_again_gets_every_change_once_and_in_order(
             read
         });
         let log = server.host().events(user("alice"), Version(0)).read().expect("reads");
-        let log: Vec<(u64, Value)> = log
-            .iter()
-            .map(|event| (event.version().0, serde_json::to_value(event).expect("is JSON")))
-            .collect();
+        let log: Vec<(u64, Value)> =
+            log.iter().map(|event| (event.version().0, serde_json::to_value(event).expect("is JSON"))).collect();
         assert_eq!(log.len(), WRITERS * CHANGES);
         assert_eq!(read, log);
     }
@@ -273,7 +270,9 @@ fn what_is_sent_is_an_event_stream() {
     let server = TestServer::start();
     change(server.host(), "alice", 1);
     let mut stream = server.connect();
-    stream.write_all(request("GET", "/v1/events?after=0", "alice", "Connection: close\r\n", "").as_bytes()).expect("writes");
+    stream
+        .write_all(request("GET", "/v1/events?after=0", "alice", "Connection: close\r\n", "").as_bytes())
+        .expect("writes");
     let mut head = String::new();
     let mut text = [0; 1];
     while !head.contains("\n\n") {

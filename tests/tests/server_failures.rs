@@ -46,9 +46,12 @@ fn calls(api: &str, method: &str, outcome: &str, blame: &str) -> String {
 #[test]
 fn a_plugin_that_fails_is_to_blame_and_says_nothing_of_itself() {
     // Short where it is what ends the call.
-    for (name, deadline_ms) in
-        [("stages_then_traps", 10_000), ("stages_then_panics", 10_000), ("stages_then_loops", 200), ("allocates", 10_000)]
-    {
+    for (name, deadline_ms) in [
+        ("stages_then_traps", 10_000),
+        ("stages_then_panics", 10_000),
+        ("stages_then_loops", 200),
+        ("allocates", 10_000),
+    ] {
         let setup = Setup::default().plugin(guest(name)).with(|settings| {
             settings.cache = false;
             settings.sandbox.deadline_ms = deadline_ms;

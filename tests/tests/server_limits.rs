@@ -118,7 +118,8 @@ fn what_neither_runs_nor_waits_is_turned_away_at_once() {
         assert_eq!(waiting.join().expect("no panic").outcome(), (200, 0));
     });
     assert_eq!(list(&server, "carol").outcome(), (200, 0));
-    let overloaded = r#"convgroups_calls_total{api="v1",method="getConversationGroupList",outcome="overloaded",blame="host"}"#;
+    let overloaded =
+        r#"convgroups_calls_total{api="v1",method="getConversationGroupList",outcome="overloaded",blame="host"}"#;
     assert_eq!(server.metric(overloaded), 3);
 }
 
