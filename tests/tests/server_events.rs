@@ -4,11 +4,14 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use convgroups_host::server::usersig::Keys;
+use convgroups_host::model::{Change, Origin};
+use convgroups_host::store::{Commit, CommitOutcome, Store};
 use convgroups_host::{Host, MemoryStore, Version};
 use convgroups_tests::gated::GatedStore;
-use convgroups_tests::server::{APP, KEY, Setup, TestServer, answer_on, eventually, now, request, rest_of, sign};
-use convgroups_tests::user;
+use convgroups_tests::server::{
+    APP, EventStream, Setup, TestServer, answer_on, eventually, keys, now, request, rest_of, sign,
+};
+use convgroups_tests::{ids, user};
 use serde_json::{Value, json};
 
 fn both(name: &str, ids: &[&str]) -> Value {
@@ -208,7 +211,7 @@ fn streams_are_limited_for_each_user_and_in_all() {
 fn a_stream_ends_with_its_signature() {
     let server = TestServer::start();
     change(server.host(), "alice", 1);
-    let signature = Keys::parse(KEY).expect("a key").sign("alice", APP, now(), 3);
+    let signature = keys().sign("alice", APP, now(), 3);
     let mut stream = server.try_events(&signature, "?after=0", None).expect("it is valid");
     let mut lasting = server.events("alice", "?after=0", None);
     assert_eq!(stream.expect().id, Some(1));
@@ -217,6 +220,61 @@ fn a_stream_ends_with_its_signature() {
     assert_eq!(server.metric("convgroups_ended_event_streams_total{reason=\"expired\"}"), 1);
     server.host().delete_conversation_group(&user("alice"), "Work").expect("deletes");
     assert_eq!((lasting.expect().id, lasting.expect().id), (Some(1), Some(2)));
+}
+
+#[test]
+fn a_stream_ends_with_its_signature_or_the_server_though_there_is_more_to_send() {
+    const CHANGES: u64 = 80;
+    // More than sockets and the server's memory of it hold; a reader who takes its time is behind when it is over.
+    let store = Arc::new(MemoryStore::new());
+    for version in 0..CHANGES {
+        let commit = Commit {
+            user: user("alice"),
+            base: Version(version),
+            changes: vec![Change::GroupCreated {
+                group_name: format!("group {version}"),
+                conversation_list: ids(&"c2c_".repeat(250), 1000),
+            }],
+            origin: Origin { method: "import".to_owned(), request_id: String::new() },
+            keep: 1000,
+            deadline: None,
+        };
+        assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));
+    }
+    let mut server = Setup::default().store(store).start();
+    let signature = keys().sign("alice", APP, now(), 3);
+    let mut stream = server.try_events(&signature, "?after=0", None).expect("it is valid");
+    let mut lasting = server.events("alice", "?after=0", None);
+    assert_eq!((stream.expect().id, lasting.expect().id), (Some(1), Some(1)));
+    eventually("the signature expires", || server.sdk_signed(&signature, "getConversationGroupList", "").status == 401);
+    let rest = |stream: &mut EventStream| {
+        let mut last = None;
+        loop {
+            let sent = stream.expect();
+            if sent.event == "end" {
+                break (last, sent.data["reason"].as_str().map(str::to_owned));
+            }
+            last = sent.id;
+        }
+    };
+    let (last, reason) = rest(&mut stream);
+    assert_eq!(reason.as_deref(), Some("expired"));
+    assert!(last < Some(CHANGES), "all of it was sent: {last:?}");
+    server.ask_to_stop();
+    let address = server.address();
+    eventually("it stops", || TcpStream::connect(address).is_err());
+    let (last, reason) = rest(&mut lasting);
+    assert_eq!(reason.as_deref(), Some("shutdown"));
+    assert!(last < Some(CHANGES), "all of it was sent: {last:?}");
+}
+
+#[test]
+fn a_signature_may_hold_for_ever() {
+    let server = TestServer::start();
+    let mut stream = server.try_events(&keys().sign("alice", APP, now(), u64::MAX), "", None).expect("it is valid");
+    assert_eq!(stream.expect().event, "full");
+    change(server.host(), "alice", 1);
+    assert_eq!(stream.expect().id, Some(1));
 }
 
 #[test]
