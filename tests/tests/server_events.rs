@@ -211,7 +211,7 @@ fn streams_are_limited_for_each_user_and_in_all() {
 fn a_stream_ends_with_its_signature() {
     let server = TestServer::start();
     change(server.host(), "alice", 1);
-    let signature = keys().sign("alice", APP, now(), 3);
+    let signature = keys().sign("alice", APP, now(), 5);
     let mut stream = server.try_events(&signature, "?after=0", None).expect("it is valid");
     let mut lasting = server.events("alice", "?after=0", None);
     assert_eq!(stream.expect().id, Some(1));
@@ -242,7 +242,7 @@ fn a_stream_ends_with_its_signature_or_the_server_though_there_is_more_to_send()
         assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));
     }
     let mut server = Setup::default().store(store).start();
-    let signature = keys().sign("alice", APP, now(), 3);
+    let signature = keys().sign("alice", APP, now(), 5);
     let mut stream = server.try_events(&signature, "?after=0", None).expect("it is valid");
     let mut lasting = server.events("alice", "?after=0", None);
     assert_eq!((stream.expect().id, lasting.expect().id), (Some(1), Some(1)));
