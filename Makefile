@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench setup
+.PHONY: demo test check bench bench-http browser-test openapi-test tools setup
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -21,8 +21,32 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
+	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
 
 # Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
 bench: setup
 	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)
+
+# The server with the sandbox against the same server with the rules linked natively.
+bench-http: setup
+	cargo bench --locked --package convgroups-tests --features measure --bench http -- $(BENCH_ARGS)
+
+# The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
+browser-test: setup
+	cargo build --release --locked
+	cd tests/browser && npm ci --silent && npm test
+
+# The server against its own /openapi.json: needs Python 3.
+openapi-test: setup
+	cargo build --release --locked
+	tests/openapi/run.sh $(OPENAPI_ARGS)
+
+# What the two tests before need beside Rust, installed where it is missing and may be: as root on Debian.
+tools:
+	@missing=; for tool in chromium curl node npm python3; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/'); \
+	else echo "please install:$$missing" >&2; exit 1; fi

@@ -231,7 +231,7 @@ pub struct ConversationListQuery {
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
     #[serde(default, deserialize_with = "next_seq")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::sequence))]
     pub next_seq: u64,
     /// The most conversations on the page.
     #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number))]

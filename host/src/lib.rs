@@ -1,8 +1,8 @@
 //! Runs conversation-group plugins: each call in a fresh WebAssembly sandbox and one transaction, all or nothing.
 //!
-//! Chat users sort their conversations into named groups. A *plugin*, a component for the WIT world
-//! `im:conversation-groups/plugin`, implements the operations; a [`Host`] loads it, gives every call the groups of one
-//! user and nothing else, and keeps the result in a [`store`]. What a call changes becomes visible and durable when the
+//! Chat users sort their conversations into named groups, and mark them. A *plugin*, a component for the WIT world
+//! `im:conversation-groups/plugin`, implements the operations; a [`Host`] loads it, gives every call what one user
+//! has and nothing else, and keeps the result in a [`store`]. What a call changes becomes visible and durable when the
 //! plugin succeeds, and vanishes when it refuses, fails, or takes too long.
 //!
 //! ```
@@ -39,6 +39,7 @@
 //! | `server` | [`server`], the HTTP server |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
 //! | `cli` | the binary `convgroups` |
+//! | `otlp` | traces of the binary's server to an OpenTelemetry collector |
 //!
 //! All are on by default.
 

@@ -67,7 +67,7 @@ pub enum Wasi {
     Inert,
 }
 
-/// The limits of conversation groups, with Tencent Cloud Chat's numbers as defaults.
+/// The limits of conversation groups and marks, with Tencent Cloud Chat's numbers as defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {

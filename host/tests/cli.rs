@@ -265,6 +265,16 @@ fn add(user: &str, group: &str, ids: &[impl AsRef<str>]) -> String {
     line(user, "addConversationsToGroup", &group_and_ids(group, ids))
 }
 
+fn mark(user: &str, marks: u64, ids: &[&str]) -> String {
+    let params = json!({ "markType": marks, "enableMark": true, "conversationIDList": ids });
+    line(user, "markConversation", &params)
+}
+
+fn give(user: &str, custom_data: &str, ids: &[&str]) -> String {
+    let params = json!({ "customData": custom_data, "conversationIDList": ids });
+    line(user, "setConversationCustomData", &params)
+}
+
 fn group_and_ids(group: &str, ids: &[impl AsRef<str>]) -> Value {
     let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
     json!({ "groupName": group, "conversationIDList": ids })
@@ -316,15 +326,27 @@ fn a_call_prints_the_sdks_answer_and_exits_by_its_code() {
         ("renameConversationGroup", r#"{"oldName":"Work","newName":"Arbeit"}"#, r#"{"code":0,"desc":""}"#, 0),
         ("getConversationGroupList", "{}", r#"{"code":0,"desc":"","data":["Arbeit"]}"#, 0),
         (
+            "markConversation",
+            r#"{"markType":"4294967297","enableMark":true,"conversationIDList":["group_42"]}"#,
+            r#"{"code":0,"desc":"","data":[{"conversationID":"group_42","resultCode":0,"resultInfo":""}]}"#,
+            0,
+        ),
+        (
+            "set-conversation-custom-data",
+            r#"{"customData":"blue","conversationIDList":["group_42"]}"#,
+            r#"{"code":0,"desc":"","data":[{"conversationID":"group_42","resultCode":0,"resultInfo":""}]}"#,
+            0,
+        ),
+        (
             "searchConversations",
             r#"{"conversationIDList":["group_42"]}"#,
-            r#"{"code":0,"desc":"","data":[{"conversationID":"group_42","resultCode":0,"resultInfo":"","conversationGroupList":["Arbeit"]}]}"#,
+            r#"{"code":0,"desc":"","data":[{"conversationID":"group_42","resultCode":0,"resultInfo":"","conversationGroupList":["Arbeit"],"customData":"blue","markList":[1,4294967296]}]}"#,
             0,
         ),
         (
             "getConversationListByFilter",
             r#"{"count":10}"#,
-            r#"{"code":0,"desc":"","data":{"nextSeq":"1048577","isFinished":true,"conversationList":[{"conversationID":"group_42","conversationGroupList":["Arbeit"]}]}}"#,
+            r#"{"code":0,"desc":"","data":{"nextSeq":"1048577","isFinished":true,"conversationList":[{"conversationID":"group_42","conversationGroupList":["Arbeit"],"customData":"blue","markList":[1,4294967296]}]}}"#,
             0,
         ),
         ("deleteConversationGroup", r#"{"groupName":"Arbeit"}"#, r#"{"code":0,"desc":""}"#, 0),
@@ -364,6 +386,8 @@ fn an_operation_is_known_in_the_sdks_spelling_and_in_kebab_case() {
         ("renameConversationGroup", "rename-conversation-group"),
         ("addConversationsToGroup", "add-conversations-to-group"),
         ("deleteConversationsFromGroup", "delete-conversations-from-group"),
+        ("markConversation", "mark-conversation"),
+        ("setConversationCustomData", "set-conversation-custom-data"),
         ("getConversationListByFilter", "get-conversation-list-by-filter"),
         ("searchConversations", "search-conversations"),
     ];
@@ -421,6 +445,33 @@ fn a_call_prints_a_table_for_people() {
         "failed with code 51009: there is no group named \"Work\"\n"
     );
     assert_eq!(call("getConversationGroupList", "{}").succeeds().stdout, "no groups\n");
+}
+
+#[test]
+fn marks_and_custom_data_are_shown_to_people_by_their_names_and_without_control_characters() {
+    let place = Place::with_a_group();
+    let input = mark("alice", 1 | 2 | 4 | 8 | 1 << 32, &["c2c_bob"])
+        + &give("alice", "re\"d\u{1b}[2J\né", &["c2c_bob", "c2c_eve"])
+        + &line("alice", "searchConversations", &json!({ "conversationIDList": ["c2c_bob", "c2c_x"] }))
+        + &line("alice", "getConversationListByFilter", &json!({ "count": 9, "filter": { "markType": 8 } }))
+        + &line("alice", "getConversationListByFilter", &json!({ "count": 9, "filter": { "markType": 0 } }))
+        + &give("alice", "", &["c2c_eve"]);
+    let run = place.feed(&["run", "-", "--output", "table"], input).succeeds().stdout;
+    for fragment in [
+        "markConversation set star, unread, fold, hide, 4294967296\n",
+        "setConversationCustomData \"re\\\"d\\u{1b}[2J\\né\"\n",
+        "getConversationListByFilter with hide\n",
+        "getConversationListByFilter without marks\n",
+        "star, unread, fold, hide, 4294967296, \"re\"d\\u{1b}[2J\\né\"",
+    ] {
+        assert!(run.contains(fragment), "{fragment} is not in\n{run}");
+    }
+    assert!(!run.contains('\u{1b}'), "{run}");
+    let events = place.run(&["events", "--user", "alice", "--output", "table"]).succeeds().stdout;
+    for fragment in ["onConversationChanged", "c2c_bob (star, unread, fold, hide, 4294967296)", "c2c_eve (nothing)"] {
+        assert!(events.contains(fragment), "{fragment} is not in\n{events}");
+    }
+    assert!(!events.contains('\u{1b}'), "{events}");
 }
 
 #[cfg(target_os = "linux")]
@@ -728,26 +779,31 @@ fn a_follower_sees_what_another_process_changes() {
 fn a_reader_behind_the_end_of_the_log_gets_everything_at_once_and_goes_on_from_there() {
     let place = Place::new();
     let input: String = (2..=5).map(|number| add("alice", "Work", &[format!("c2c_{number}")])).collect();
-    let input = create("alice", "Work", &["c2c_1"]) + &input;
+    let input = create("alice", "Work", &["c2c_1"]) + &mark("alice", 1, &["c2c_x"]) + &input;
     place.feed(&["run", "-", "--set", "events.keep_per_user=2"], input).succeeds();
     let full = json!({
-        "version": 5,
+        "version": 6,
         "full": true,
         "groups": [{ "groupName": "Work", "conversationIDList": ["c2c_1", "c2c_2", "c2c_3", "c2c_4", "c2c_5"] }],
+        "conversations": [{ "conversationID": "c2c_x", "markList": [1], "customData": "" }],
     });
     let events = |after: &str| place.run(&["events", "--user", "alice", "--after", after]).succeeds().json();
-    for after in ["0", "2", "6"] {
+    for after in ["0", "3", "7"] {
         assert_eq!(events(after), std::slice::from_ref(&full), "after {after}");
     }
     let versions = |after| events(after).iter().map(|event| event["version"].clone()).collect::<Vec<_>>();
-    assert_eq!(versions("3"), [4, 5]);
-    assert_eq!(versions("4"), [5]);
-    assert!(versions("5").is_empty());
+    assert_eq!(versions("4"), [5, 6]);
+    assert_eq!(versions("5"), [6]);
+    assert!(versions("6").is_empty());
+    let table = place.run(&["events", "--user", "alice", "--output", "table"]).succeeds().stdout;
+    for fragment in ["all there is", "Work", "c2c_x (star)"] {
+        assert!(table.contains(fragment), "{table}");
+    }
 
     let follower = place.start(&["events", "--user", "alice", "--follow"]);
     assert_eq!(follower.answer(), full);
     place.feed(&["run", "-"], add("alice", "Work", &["c2c_6"])).succeeds();
-    assert_eq!(follower.answer()["version"], 6);
+    assert_eq!(follower.answer()["version"], 7);
 }
 
 // ---- two processes, one store
@@ -824,6 +880,46 @@ fn what_was_exported_and_imported_is_exported_the_same() {
 }
 
 #[test]
+fn marks_and_custom_data_are_exported_after_the_users_groups_and_imported_from_anywhere() {
+    let place = Place::with_a_group();
+    let input = mark("alice", 1 | 1 << 63, &["group_42", "c2c_new"])
+        + &give("alice", "re\"d\u{1b}", &["c2c_eve", "group_42"])
+        + &give("bob", "blue", &["c2c_alice"]);
+    place.feed(&["run", "-"], input).succeeds();
+    let data = |user: &str, id: &str, marks: &[u64], custom_data: &str| {
+        let data = json!({ "user": user, "conversationID": id, "markList": marks, "customData": custom_data });
+        format!("{data}\n")
+    };
+    let lines = [
+        group("alice", "Work", &["c2c_bob", "group_42"]),
+        data("alice", "group_42", &[1, 1 << 63], "re\"d\u{1b}"),
+        data("alice", "c2c_new", &[1, 1 << 63], ""),
+        data("alice", "c2c_eve", &[], "re\"d\u{1b}"),
+        data("bob", "c2c_alice", &[], "blue"),
+    ];
+    let exported = format!("{HEADER}\n{}", lines.concat());
+    assert_eq!(place.export("sqlite:convgroups.db"), exported);
+    let to_file = place.run(&["export", "all.ndjson"]).succeeds();
+    assert_eq!(to_file.stderr, "exported 1 groups and 4 marked conversations of 2 users\n");
+
+    let imported = place.run(&["import", "all.ndjson", "--store", "sqlite:a.db"]).succeeds();
+    assert_eq!(imported.stderr, "imported 1 groups and 4 marked conversations\n");
+    assert_eq!(place.export("sqlite:a.db"), exported);
+    let [work, first, second, third, bobs] = &lines;
+    let mixed = format!("{HEADER}\n{first}{bobs}{second}{work}{third}");
+    place.feed(&["import", "-", "--store", "sqlite:b.db"], mixed).succeeds();
+    assert_eq!(place.export("sqlite:b.db"), exported);
+    let events = place.run(&["events", "--user", "bob", "--store", "sqlite:b.db"]).succeeds().json();
+    assert_eq!(events[0]["origin"]["method"], "import");
+    assert_eq!(events[0]["events"][0]["event"], "onConversationChanged");
+    // What is there already is not replaced.
+    let again = format!("{HEADER}\n{third}");
+    let reason = "user alice has marks or custom data of this conversation already";
+    place.feed(&["import", "-", "--store", "sqlite:b.db"], again).fails(1, &["line 2: ", reason]);
+    assert_eq!(place.export("sqlite:b.db"), exported);
+}
+
+#[test]
 fn an_export_does_not_overwrite_a_file() {
     let place = Place::with_a_group();
     place.write("there.ndjson", "precious");
@@ -862,6 +958,9 @@ fn a_bad_file_is_refused_by_its_line_and_changes_nothing() {
     let raw = |user: &str, name: &str, ids: &str| {
         format!(r#"{{"user":{user},"groupName":{name},"conversationIDList":{ids}}}"#)
     };
+    let data = |id: &str, marks: &str, custom_data: &str| {
+        format!(r#"{{"user":"bob","conversationID":"{id}","markList":{marks},"customData":"{custom_data}"}}"#)
+    };
     let long = format!("\"{}\"", "x".repeat(2000));
     let cases: Vec<(String, &str, &str)> = vec![
         (String::new(), "line 1: ", "not an export"),
@@ -884,8 +983,23 @@ fn a_bad_file_is_refused_by_its_line_and_changes_nothing() {
         (after_good(&raw(r#""bob""#, r#""x""#, r#"["c2c_a","c2c_a"]"#)), "line 4: ", "twice"),
         (after_good(good(1).trim_end()), "line 4: ", "user bob has a group of this name already"),
         (after_good(group("alice", "Work", &["c2c_x"]).trim_end()), "line 4: ", "user alice has a group of this name"),
+        (after_good(&data("c2c_x", "[3]", "")), "line 4: ", "powers of two"),
+        (after_good(&data("c2c_x", "[1,1]", "")), "line 4: ", "powers of two"),
+        (after_good(&data("c2c_x", "[]", "")), "line 4: ", "neither marks nor custom data"),
+        (after_good(&data("c2c_x", "[1]", r"a\u0000")), "line 4: ", "U+0000"),
+        (after_good(&data("c2c_x", "[1]", &"x".repeat(4097))), "line 4: ", "4096 bytes"),
+        (after_good(&data("", "[1]", "")), "line 4: ", "the conversation id"),
+        (after_good(&data("c2c_x", "[1]", r#"","more":""#)), "line 4: ", "unknown field `more`"),
+        (after_good(r#"{"user":"bob","conversationID":"c2c_x","markList":[1]}"#), "line 4: ", "customData"),
+        (after_good(&data("c2c_marked", "[1]", "")), "line 4: ", "user bob has marks or custom data of this"),
+        (
+            after_good(&[data("c2c_x", "[1]", ""), data("c2c_x", "[2]", "")].join("\n")),
+            "line 5: ",
+            "user bob has marks",
+        ),
     ];
     let place = Place::with_a_group();
+    place.feed(&["run", "-"], mark("bob", 1, &["c2c_marked"])).succeeds();
     let before = place.export("sqlite:convgroups.db");
     for (file, line, reason) in cases {
         place.write("groups.ndjson", &file);
@@ -1069,6 +1183,8 @@ fn a_setting_that_does_not_exist_or_cannot_be_is_wrong_usage() {
         ("limits.max_conversations_per_call=10001", "limits.max_conversations_per_call"),
         ("limits.max_conversations_per_page=1000", "limits.max_conversations_per_page"),
         ("sandbox.deadline_ms=9", "sandbox.deadline_ms: is 9, must be 10 to 600000"),
+        ("limits.max_marked_conversations=1000001", "must be 0 to 1000000"),
+        ("limits.max_custom_data_bytes=4097", "limits.max_custom_data_bytes: is 4097, must be 0 to 4096"),
         ("sandbox.max_memory_bytes=1", "sandbox.max_memory_bytes"),
         ("calls.max_concurrent=0", "calls.max_concurrent"),
         ("calls.max_attempts=0", "calls.max_attempts"),

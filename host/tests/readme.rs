@@ -32,6 +32,9 @@ fn matches(expected: &str, came: &str) -> bool {
     came.char_indices().map(|(start, _)| start).chain([came.len()]).any(|start| matches(rest, &came[start..]))
 }
 
+/// Ends what a command printed, on a line of its own.
+const END: &str = "end of the command's output\n";
+
 #[test]
 fn the_commands_of_the_readme_print_what_it_says() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -40,16 +43,19 @@ fn the_commands_of_the_readme_print_what_it_says() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let binary = Path::new(env!("CARGO_BIN_EXE_convgroups"));
     let path = format!("{}:{}", binary.parent().expect("a directory").display(), env!("PATH"));
+    // One shell for all of them, as a reader has it.
+    let script: String = steps.iter().map(|step| format!("{}\nprintf '%s' \"{END}\"\n", step.command)).collect();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).current_dir(&directory).env("PATH", &path);
+    shell.env("CONVGROUPS_CACHE_DIR", directory.path().join("cache"));
+    let output = shell.output().expect("there is a shell");
+    let came = String::from_utf8(output.stdout).expect("text");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut parts = came.split(END);
     for step in steps {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &step.command]).current_dir(&directory).env("PATH", &path);
-        shell.env("CONVGROUPS_CACHE_DIR", directory.path().join("cache"));
-        let output = shell.output().expect("there is a shell");
-        let came = String::from_utf8(output.stdout).expect("text");
-        let came: Vec<&str> = came.lines().collect();
+        let came: Vec<&str> = parts.next().unwrap_or_default().lines().collect();
         let fits = came.len() == step.output.len()
             && step.output.iter().zip(&came).all(|(expected, came)| matches(expected, came));
-        let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             fits,
             "$ {}\nprinted\n{}\ninstead of\n{}\n{said}",
@@ -58,6 +64,22 @@ fn the_commands_of_the_readme_print_what_it_says() {
             step.output.join("\n")
         );
     }
+}
+
+#[test]
+fn the_settings_file_for_production_can_be_used() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/production.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let (_, rest) = page.split_once("```toml\n").expect("it has a settings file");
+    let (settings, _) = rest.split_once("```").expect("which ends");
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = directory.path().join("convgroups.toml");
+    std::fs::write(&file, settings).expect("writes");
+    let mut config = Command::new(env!("CARGO_BIN_EXE_convgroups"));
+    let output = config.args(["config", "--config"]).arg(&file).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).expect("text");
+    assert!(printed.contains("server.calls_per_second = 2000"), "{printed}");
 }
 
 #[test]

@@ -1,246 +1,237 @@
-//! `convgroups serve` as an operator has it: a real process, real sockets, a store on disk, signals.
-#![cfg(unix)]
+//! `convgroups serve` and `convgroups usersig` as users run them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
-use convgroups_host::model::GroupState;
-use convgroups_host::server::usersig::Keys;
-use convgroups_host::store::Store;
-use convgroups_host::{SqliteStore, UserId};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
-/// Far longer than anything takes; only a process that hangs uses it up.
-const PATIENCE: Duration = Duration::from_secs(120);
-const APP: u64 = 1_400_000_000;
-const KEY: &str = "a key for tests of more than 16 bytes";
-
-/// Compiled plugins, shared by all tests.
-static CACHE: LazyLock<PathBuf> =
-    LazyLock::new(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("convgroups-serve-cache"));
-
-/// The program in this directory, without settings from outside.
-fn convgroups(place: &TempDir, arguments: &[&str]) -> Command {
+/// The program in an empty directory, without settings from outside.
+fn convgroups(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convgroups"));
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("CONVGROUPS_")) {
+        if name.to_str().is_some_and(|name| name.starts_with("CONVGROUPS_") || name.starts_with("OTEL_")) {
             command.env_remove(name);
         }
     }
-    command.current_dir(place.path()).env("CONVGROUPS_CACHE_DIR", &*CACHE).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.current_dir(directory).env("CONVGROUPS_CACHE_DIR", directory.join("cache"));
     command
 }
 
-/// A server that runs until it is told to stop.
-struct Serving {
-    child: Child,
-    address: String,
-    /// What it said until it listened.
-    said: String,
+/// A running server, and what it said until it listened.
+struct Running {
+    process: Child,
+    said: Vec<String>,
+    rest: BufReader<std::process::ChildStderr>,
 }
 
-impl Serving {
+impl Running {
     fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("the program starts");
-        let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut said = String::new();
-        let address = loop {
+        let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+        let mut rest = BufReader::new(process.stderr.take().expect("piped"));
+        let mut said = Vec::new();
+        while !said.last().is_some_and(|line: &String| line.starts_with("convgroups: listening on ")) {
             let mut line = String::new();
-            assert_ne!(errors.read_line(&mut line).expect("UTF-8"), 0, "it ended: {said}");
-            if let Some((_, address)) = line.trim_end().split_once("listening on http://") {
-                break address.to_owned();
-            }
-            said += &line;
-        };
-        // Whoever logs must not wait for a reader.
-        std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        Self { child, address, said }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
-    }
-
-    fn end(&mut self) -> ExitStatus {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the process can be waited for") {
-                return status;
-            }
-            assert!(started.elapsed() < PATIENCE, "it does not stop");
-            std::thread::sleep(Duration::from_millis(5));
+            let read = rest.read_line(&mut line).expect("text");
+            assert!(read > 0, "it ended: {said:?}");
+            said.push(line.trim_end().to_owned());
         }
+        Self { process, said, rest }
+    }
+
+    fn address(&self) -> &str {
+        self.said.last().and_then(|line| line.strip_prefix("convgroups: listening on ")).expect("it listens")
+    }
+
+    /// Asks it to stop; answers what it said after it had begun to listen.
+    fn stop(mut self) -> String {
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status().expect("there is kill");
+        assert!(asked.success());
+        let mut said = String::new();
+        self.rest.read_to_string(&mut said).expect("text");
+        let status = self.process.wait().expect("it ends");
+        assert!(status.success(), "{status}: {said}");
+        said
     }
 }
 
-impl Drop for Serving {
+impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended by itself, or the test failed; in both cases nobody is interested.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Of a test that failed; otherwise it has ended.
+        let _ = self.process.kill();
     }
 }
 
-fn connect(address: &str) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
+fn shell(directory: &Path, script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script]).current_dir(directory).output().expect("there is a shell");
+    String::from_utf8(output.stdout).expect("text")
 }
 
-fn sign(user: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    Keys::parse(KEY).expect("a key").sign(user, APP, now, 3600)
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-/// One call on a connection that stays open: status and answer; nothing when the connection breaks.
-fn call(stream: &mut TcpStream, signature: &str, method: &str, params: &Value) -> Option<(u16, Value)> {
-    let body = params.to_string();
-    let length = body.len();
-    let head = format!(
-        "POST /v1/{method} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {signature}\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all((head + &body).as_bytes()).ok()?;
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).ok()?;
-        head.extend(byte);
-    }
-    let head = String::from_utf8(head).expect("headers are ASCII").to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).expect("a length");
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
-    Some((status, serde_json::from_slice(&body).expect("JSON")))
+#[test]
+fn every_line_that_dev_prints_can_be_pasted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+    let server = Running::start(command);
+    let signature = server.said.iter().find(|line| line.starts_with("SIG=")).expect("a signature");
+    let curls: Vec<&String> = server.said.iter().filter(|line| line.starts_with("curl ")).collect();
+    let answers: Vec<String> = curls
+        .iter()
+        // The stream of events would go on for ever.
+        .map(|line| shell(directory.path(), &format!("{signature}\n{}", line.replacen("curl ", "curl -s -m 2 ", 1))))
+        .collect();
+    assert_eq!(answers.len(), 4, "{curls:?}");
+    assert!(answers[0].starts_with(r#"{"code":0,"#), "{answers:?}");
+    assert!(answers[1].contains(r#"{"conversationID":"c2c_bob","resultCode":0,"resultInfo":""}"#), "{answers:?}");
+    assert!(answers[2].contains("event: change") && answers[2].contains("id: 2"), "{answers:?}");
+    assert!(answers[3].contains(r#""ActionStatus":"OK""#) && answers[3].contains(r#""ToGroupId":"42""#), "{answers:?}");
+    let page = shell(directory.path(), &format!("curl -s {}/console/", server.address()));
+    assert!(page.starts_with("<!doctype html>"), "{page}");
+    server.stop();
 }
 
-/// A directory with settings and a keys file.
-fn place() -> TempDir {
-    let place = tempfile::tempdir().expect("a directory");
-    let settings = format!(
-        "store = \"sqlite:groups.db\"\n[server]\nlisten = \"127.0.0.1:0\"\ncalls_per_second = 0\n\
-         calls_per_second_per_user = 0\n[auth]\nsdk_app_id = {APP}\nkeys_file = \"keys\"\n"
-    );
-    std::fs::write(place.path().join("convgroups.toml"), settings).expect("writes");
-    std::fs::write(place.path().join("keys"), KEY).expect("writes");
-    place
-}
+#[test]
+fn a_signature_is_made_and_looked_at_and_no_key_is_ever_printed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |arguments: &[&str], input: &str| -> Output {
+        let mut command = convgroups(directory.path());
+        command.env("CONVGROUPS_USERSIG_KEYS", KEY).env("CONVGROUPS_AUTH__SDK_APP_ID", "1400000000");
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        // Who does not read may be gone.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends")
+    };
+    let made = run(&["usersig", "alice", "--expire", "60"], "");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let signature = text(&made.stdout);
+    let seen = run(&["usersig", "--verify"], &signature);
+    assert!(seen.status.success() && text(&seen.stdout).starts_with(r#"{"identifier":"alice","expires":"#));
 
-/// Creates and removes a group until the server is gone; whether it may be there afterwards.
-fn create_and_delete(address: &str, user: &str, acknowledged: &AtomicU32) -> Vec<bool> {
-    let Ok(mut stream) = connect(address) else { return vec![false] };
-    let signature = sign(user);
-    let mut there = false;
-    loop {
-        let answer = if there {
-            call(&mut stream, &signature, "deleteConversationGroup", &json!({ "groupName": "Work" }))
-        } else {
-            let params = json!({ "groupName": "Work", "conversationIDList": ["c2c_bob", "group_42"] });
-            call(&mut stream, &signature, "createConversationGroup", &params)
-        };
-        match answer {
-            Some((200, answer)) => {
-                assert_eq!(answer["code"], 0, "{answer}");
-                there = !there;
-                acknowledged.fetch_add(1, Ordering::Relaxed);
-            }
-            Some((503, _)) => return vec![there],
-            Some(other) => panic!("{other:?}"),
-            // It was not answered, and may have been done.
-            None => return vec![there, !there],
-        }
+    let wrong = run(&["usersig", "--verify"], &signature.replacen('e', "f", 1));
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stdout).starts_with(r#"{"code":700"#), "{}", text(&wrong.stdout));
+    let long = run(&["usersig", "--verify"], &"x".repeat(1 << 20));
+    assert!(text(&long.stdout).starts_with(r#"{"code":70003,"#), "{}", text(&long.stdout));
+
+    let config = run(&["config"], "");
+    assert!(config.status.success());
+    for output in [&made, &seen, &wrong, &config] {
+        assert!(!text(&output.stdout).contains(KEY) && !text(&output.stderr).contains(KEY));
     }
 }
 
 #[test]
-fn a_server_that_is_terminated_under_load_has_kept_all_that_it_acknowledged() {
-    for signal in ["TERM", "INT"] {
-        let place = place();
-        let mut serving = Serving::start(convgroups(&place, &["serve"]));
-        let mut events = connect(&serving.address).expect("connects");
-        let asked = format!("GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", sign("zoe"));
-        events.write_all(asked.as_bytes()).expect("writes");
-        let acknowledged = AtomicU32::new(0);
-        let users: Vec<String> = (0..4).map(|number| format!("user {number}")).collect();
-        let possible: Vec<Vec<bool>> = std::thread::scope(|scope| {
-            let (address, acknowledged) = (&serving.address, &acknowledged);
-            let callers: Vec<_> =
-                users.iter().map(|user| scope.spawn(move || create_and_delete(address, user, acknowledged))).collect();
-            let started = Instant::now();
-            while acknowledged.load(Ordering::Relaxed) < 50 {
-                assert!(started.elapsed() < PATIENCE, "nothing is acknowledged");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            serving.signal(signal);
-            callers.into_iter().map(|caller| caller.join().expect("no panic")).collect()
-        });
-        let mut text = String::new();
-        events.read_to_string(&mut text).expect("it is closed in good order");
-        assert!(text.contains(r#"{"reason":"shutdown"}"#), "{text}");
-        assert_eq!(serving.end().code(), Some(0), "{signal}");
-
-        let store = SqliteStore::open(place.path().join("groups.db")).expect("nobody else has it");
-        let whole = GroupState {
-            group_name: "Work".to_owned(),
-            conversation_id_list: vec!["c2c_bob".to_owned(), "group_42".to_owned()],
-        };
-        for (user, possible) in users.iter().zip(possible) {
-            let state = store.state(&UserId::new(user.as_str()).expect("a user")).expect("reads");
-            assert!(state.value.groups.is_empty() || state.value.groups == [whole.clone()], "{user}: {state:?}");
-            assert!(possible.contains(&!state.value.groups.is_empty()), "{user}: {state:?}, {possible:?}");
-        }
-    }
-}
-
-#[test]
-fn a_first_look_says_what_to_paste_and_that_works() {
-    let place = tempfile::tempdir().expect("a directory");
-    let arguments = ["serve", "--dev", "--listen", "127.0.0.1:0", "--store", "memory:"];
-    let mut serving = Serving::start(convgroups(&place, &arguments));
-    let signature =
-        serving.said.split_once("SIG='").and_then(|(_, rest)| rest.split_once('\'')).expect("a signature").0;
-    let mut stream = connect(&serving.address).expect("connects");
-    let params = json!({ "groupName": "Work", "conversationIDList": ["c2c_bob", "group_42"] });
-    let (status, answer) = call(&mut stream, signature, "createConversationGroup", &params).expect("an answer");
-    assert_eq!((status, &answer["code"]), (200, &json!(0)));
-    // The line for back ends, as curl would send it.
-    let address = serving.said.split_once("/v4/").and_then(|(_, rest)| rest.split_once('\'')).expect("an address").0;
-    let body = r#"{"From_Account":"alice","StartIndex":0}"#;
-    let length = body.len();
-    let asked = format!(
-        "POST /v4/{address} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(asked.as_bytes()).expect("writes");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    assert!(text.contains(r#""GroupName":"Work","GroupId":1"#), "{text}");
-    serving.signal("TERM");
-    assert_eq!(serving.end().code(), Some(0));
-}
-
-#[test]
-fn a_server_that_cannot_run_says_why_and_what_to_do() {
-    let place = place();
-    let cases: &[(&[&str], i32, &str)] = &[
-        (&["--set", "auth.keys_file=\"\""], 2, "auth.keys_file"),
-        (&["--set", "auth.keys_file=\"nowhere\""], 2, "nowhere"),
-        (&["--set", "auth.sdk_app_id=0"], 2, "auth.sdk_app_id"),
-        (&["--listen", "0.0.0.0:0"], 2, "server.allow_plain_http"),
-        (&["--set", "server.allowed_origins=[\"*\"]"], 2, "server.allowed_origins"),
-        (&["--listen", "127.0.0.1:99999"], 1, "could not listen"),
+fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("short.keys"), "short\n").expect("writes");
+    let key = ("CONVGROUPS_USERSIG_KEYS", KEY);
+    let app = "--set=auth.sdk_app_id=1400000000";
+    let cases: [(&[(&str, &str)], &[&str], i32, &str); 8] = [
+        (&[], &[app], 2, "there are no keys"),
+        (&[key], &[], 2, "auth.sdk_app_id is not set"),
+        (&[("CONVGROUPS_USERSIG_KEYS", "short")], &[app], 2, "line 1 has a key of less than 16 bytes"),
+        (&[], &[app, "--set=auth.keys_file=none.keys"], 2, "the keys file none.keys"),
+        (&[], &[app, "--set=auth.keys_file=short.keys"], 2, "line 1 has a key of less than 16 bytes"),
+        (&[key], &[app, "--listen=0.0.0.0:0"], 2, "can be reached from other machines"),
+        (&[key], &[app, "--set=server.tls_key=key.pem"], 2, "go together"),
+        (&[key], &[app, "--listen=256.1.1.1:80"], 1, "could not listen on 256.1.1.1:80"),
     ];
-    for (arguments, code, says) in cases {
-        let output = convgroups(&place, &[&["serve"], *arguments].concat()).output().expect("it runs");
-        let said = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(said.contains(says), "{arguments:?}: {said}");
-        assert!(!said.contains(KEY), "{arguments:?}: {said}");
-        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {said}");
+    for (environment, arguments, code, reason) in cases {
+        let mut command = convgroups(directory.path());
+        command.args(["serve", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+        // A second --listen would be an error of its own.
+        if arguments.iter().any(|argument| argument.starts_with("--listen")) {
+            command = convgroups(directory.path());
+            command.args(["serve", "--store", "memory:"]);
+        }
+        let output = command.args(arguments).envs(environment.iter().copied()).output().expect("it runs");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(reason), "{arguments:?}: {said}");
+        assert!(!said.contains(KEY), "{said}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", &address]);
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("could not listen on {address}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn log_lines_carry_the_id_of_the_answer_and_no_signature() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0", "--log-json"]);
+    let server = Running::start(command);
+    let signature = server.said.iter().find_map(|line| line.strip_prefix("SIG=")).expect("a signature").to_owned();
+    let bare = signature.trim_matches('\'').to_owned();
+    let call = format!(
+        "curl -s -i -H 'Authorization: Bearer {bare}' {}/v1/createConversationGroup \
+         -d '{{\"groupName\":\"Secret plans\",\"conversationIDList\":[\"c2c_bob\"]}}'",
+        server.address()
+    );
+    let answer = shell(directory.path(), &call);
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).expect("an id").to_owned();
+    let said = server.stop();
+    let line = said.lines().find(|line| line.contains(&id)).expect("a line about the call");
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(line["fields"]["user"], "alice");
+    assert_eq!(line["fields"]["method"], "createConversationGroup");
+    assert!(!said.contains(&bare) && !said.contains("Secret plans"), "{said}");
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn traces_go_to_the_collector_that_the_environment_names() {
+    let collector = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", collector.local_addr().expect("an address"));
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = collector.accept().expect("a connection");
+        let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let begun = head.len();
+            reader.read_line(&mut head).expect("a line");
+            if let Some(value) = head[begun..].to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("the body");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").expect("writes");
+        (head, String::from_utf8_lossy(&body).into_owned())
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0"]);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+    let server = Running::start(command);
+    let signature = server.said.iter().find(|line| line.starts_with("SIG=")).expect("a signature");
+    let create = server.said.iter().find(|line| line.contains("createConversationGroup")).expect("a call");
+    assert!(shell(directory.path(), &format!("{signature}\n{create}")).starts_with(r#"{"code":0,"#));
+    // What was not sent yet is sent at the end.
+    server.stop();
+    let (head, body) = received.join().expect("the collector got something");
+    assert!(head.starts_with("POST /v1/traces "), "{head}");
+    for name in ["convgroups", "request", "call", "operation", "commit", "createConversationGroup", "alice"] {
+        assert!(body.contains(name), "{name} is missing in {body:?}");
     }
 }

@@ -48,7 +48,7 @@ fn sandbox(effort: &Effort) -> Result<(), Failure> {
         let request = deletion(count);
         let mut kept = bare.keep();
         let mut subjects: [&mut dyn FnMut(); 3] = [
-            &mut || drop(black_box(native::run(bare.transaction(), &limits, black_box(&request)))),
+            &mut || drop(black_box(native::run(&mut bare.transaction(), &limits, black_box(&request)))),
             &mut || drop(black_box(kept.call(black_box(&request)))),
             &mut || drop(black_box(bare.fresh(black_box(&request)))),
         ];

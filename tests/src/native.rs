@@ -14,7 +14,7 @@ use convgroups_host::model;
 use convgroups_host::settings::{self, Limits};
 use convgroups_host::store::{self, Transaction, TransactionError};
 
-/// Runs an operation; what it staged is dropped.
+/// Runs an operation, which stages what it changes.
 ///
 /// # Errors
 ///
@@ -23,7 +23,7 @@ use convgroups_host::store::{self, Transaction, TransactionError};
 /// # Panics
 ///
 /// When the store fails.
-pub fn run(transaction: Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
+pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
     let mut rules = Rules::new(Stored(transaction), InForce(limits));
     let ids = || request.conversation_ids().to_vec();
     let answer = match request {
@@ -101,7 +101,7 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
 }
 
 /// The store's side. A fault of the store ends the test, as it ends a call.
-struct Stored(Transaction);
+struct Stored<'a>(&'a mut Transaction);
 
 fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
     result.map_err(|error| match error {
@@ -111,7 +111,7 @@ fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
     })
 }
 
-impl GroupStore for Stored {
+impl GroupStore for Stored<'_> {
     fn list_groups(&mut self) -> Vec<String> {
         self.0.list_groups().expect("the store does not fail here")
     }
@@ -143,7 +143,7 @@ impl GroupStore for Stored {
     }
 }
 
-impl MarkStore for Stored {
+impl MarkStore for Stored<'_> {
     fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
         let data = self.0.conversation_data(conversation_ids).expect("the store does not fail here");
         let noted = |model::ConversationData { conversation_id, marks, custom_data }| ConversationData {

@@ -180,8 +180,8 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
                     _ => some_request(&mut random),
                 };
                 let bounds = Bounds { max_ids: 1000, max_changes: 1000 };
-                let transaction = Transaction::new(store.store.clone(), user("alice"), bounds);
-                let natively = native::run(transaction, &limits, &request).map_err(Failure::Refused);
+                let mut transaction = Transaction::new(store.store.clone(), user("alice"), bounds);
+                let natively = native::run(&mut transaction, &limits, &request).map_err(Failure::Refused);
                 let sandboxed = host.call(&user("alice"), &request);
                 let sandboxed = sandboxed.map(|reply| reply.answer).map_err(|error| error.failure);
                 assert_eq!(sandboxed, natively, "{kind}, step {step}: {request:?}");

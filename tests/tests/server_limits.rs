@@ -45,7 +45,7 @@ fn one_user_who_calls_too_often_is_turned_away_and_others_are_not() {
     assert_retry(&reply);
     let events = until_turned_away(|| match server.try_events(&convgroups_tests::server::sign("alice"), "", None) {
         Ok(_) => list(&server, "bob"),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     });
     assert_eq!(events.status, 429);
     assert_eq!(list(&server, "carol").outcome(), (200, 0));

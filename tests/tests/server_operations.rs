@@ -53,12 +53,12 @@ fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
             let (name, unit) = rest.split_once(' ').expect("a unit");
             assert!(name.ends_with(unit), "{line}");
         } else {
-            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line:?}"));
+            let (series, value) = line.rsplit_once(' ').expect("a value");
             let name = series.split('{').next().expect("a name");
             assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{line}");
             assert!(types.keys().any(|known| name.starts_with(known.as_str())), "no type: {line}");
             assert_eq!(series.contains('{'), series.ends_with('}'), "{line}");
-            let value = value.parse().unwrap_or_else(|_| panic!("no number: {line:?}"));
+            let value = value.parse().expect("a number");
             assert!(values.insert(series.to_owned(), value).is_none(), "twice: {line}");
         }
     }

@@ -21,11 +21,9 @@ const LIST: &str = "/v1/getConversationGroupList";
 
 /// Why a server does not bind with these settings.
 fn refusal(change: impl FnOnce(&mut Settings)) -> String {
-    match Setup::default().with(change).bind() {
-        Err(ServerError::Setting(reason)) => reason,
-        Err(other) => panic!("another reason: {other}"),
-        Ok(_) => panic!("it binds"),
-    }
+    let error = Setup::default().with(change).bind().expect_err("it does not bind");
+    assert!(matches!(error, ServerError::Setting(_)), "another reason: {error}");
+    error.to_string()
 }
 
 #[test]

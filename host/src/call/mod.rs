@@ -565,6 +565,7 @@ impl Shared {
             keep: self.keep,
             deadline: Some(deadline),
         };
+        let _span = tracing::debug_span!("commit").entered();
         let outcome = self.store.commit(commit).map_err(HostFault::Store)?;
         spent.commit += started.elapsed();
         match outcome {

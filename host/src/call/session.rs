@@ -78,6 +78,7 @@ impl<'a> Session<'a> {
             self.methods.push(method);
         }
         let shared = self.shared;
+        let _span = tracing::debug_span!("operation", method = method.name()).entered();
         let ran = shared.runner.run(&shared.sandbox, &shared.plugin.compiled, *transaction, &shared.limits, request);
         match ran {
             Ok(ran) => {

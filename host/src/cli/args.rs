@@ -95,7 +95,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Write all groups of all users as JSON lines.
+    /// Write all groups, marks and custom data of all users as JSON lines.
     #[command(after_help = "Example:\n  convgroups export --store sqlite:chat.db > groups.ndjson")]
     Export {
         /// Where to; - is standard output.
@@ -104,7 +104,8 @@ pub(crate) enum Command {
     },
     /// Read what `export` wrote into a store.
     ///
-    /// Users may have groups already, but none of the names in the file. All of it is checked before any of it is written.
+    /// Users may have groups already, but none of the names in the file, and marks and custom data, but not of the
+    /// conversations that have some in the file. All of it is checked before any of it is written.
     #[command(after_help = "Example:\n  convgroups import groups.ndjson --store sqlite:new.db")]
     Import {
         /// Where from; - is standard input.

@@ -5,6 +5,7 @@ mod call;
 mod config;
 mod events;
 mod inspect;
+mod log;
 mod progress;
 mod run;
 mod serve;
@@ -12,7 +13,7 @@ mod table;
 mod transfer;
 mod usersig;
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -60,8 +61,10 @@ pub(crate) type Outcome = Result<Done, Failed>;
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_log(&arguments);
-    match dispatch(arguments) {
+    let log = log::start(&arguments);
+    let ended = dispatch(arguments);
+    drop(log);
+    match ended {
         Ok(Done::Well) | Err(Failed::OutputClosed) => ExitCode::SUCCESS,
         Ok(Done::WithCode) => ExitCode::from(1),
         Err(Failed::Run(message)) => {
@@ -73,20 +76,6 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn start_log(arguments: &Arguments) {
-    let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
-    let wanted = std::env::var("CONVGROUPS_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
-        say(&format!("convgroups: CONVGROUPS_LOG={wanted} is no log filter ({error}); it is warn now"));
-        tracing_subscriber::EnvFilter::new("warn")
-    });
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    // A log that cannot be written must not end the program.
-    let log = log.log_internal_errors(false);
-    if arguments.log_json { log.json().init() } else { log.with_target(false).init() }
 }
 
 fn dispatch(arguments: Arguments) -> Outcome {

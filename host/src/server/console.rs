@@ -19,6 +19,7 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/console/", get(|| async { file("text/html; charset=utf-8", include_str!("console/index.html")) }))
         .route("/console/console.js", get(|| async { file("text/javascript", include_str!("console/console.js")) }))
         .route("/console/console.css", get(|| async { file("text/css", include_str!("console/console.css")) }))
+        .route("/console/icon.svg", get(|| async { file("image/svg+xml", include_str!("console/icon.svg")) }))
 }
 
 fn file(content_type: &'static str, content: &'static str) -> Response {

@@ -200,14 +200,14 @@ mod tests {
         UserId::new(id).expect("valid")
     }
 
-    fn gate(max_concurrent: u32, max_waiting: u32, server: ServerSettings) -> Arc<Gate> {
+    fn gate(max_concurrent: u32, max_waiting: u32, server: &ServerSettings) -> Arc<Gate> {
         let calls = CallSettings { max_concurrent, max_waiting, timeout_ms: 50, ..CallSettings::default() };
-        Arc::new(Gate::new(&calls, &server))
+        Arc::new(Gate::new(&calls, server))
     }
 
     #[tokio::test]
     async fn what_is_beyond_the_queue_is_turned_away_at_once_and_what_waits_too_long_at_its_deadline() {
-        let gate = gate(1, 1, ServerSettings::default());
+        let gate = gate(1, 1, &ServerSettings::default());
         let (release, held) = std::sync::mpsc::channel::<()>();
         let running = tokio::spawn({
             let gate = Arc::clone(&gate);
@@ -234,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_user_cannot_take_all_turns() {
-        let gate = gate(4, 4, ServerSettings { max_calls_per_user: 1, ..ServerSettings::default() });
+        let gate = gate(4, 4, &ServerSettings { max_calls_per_user: 1, ..ServerSettings::default() });
         let (release, held) = std::sync::mpsc::channel::<()>();
         let running = tokio::spawn({
             let gate = Arc::clone(&gate);
@@ -255,7 +255,7 @@ mod tests {
     fn rates_are_limited_for_each_user_and_for_the_app() {
         let settings =
             ServerSettings { calls_per_second: 3, calls_per_second_per_user: 2, ..ServerSettings::default() };
-        let gate = gate(1, 1, settings);
+        let gate = gate(1, 1, &settings);
         gate.check_rate(Some(&user("alice"))).expect("the first");
         gate.check_rate(Some(&user("alice"))).expect("the second");
         assert_eq!(gate.check_rate(Some(&user("alice"))).expect_err("the third of alice").code, 60007);

@@ -217,7 +217,12 @@ fn events(schemas: &mut Schemas) -> Operation {
     // For who reads the stream: what stands behind `data:`.
     reference::<LoggedChange>(schemas);
     reference::<FullState>(schemas);
-    let stream = ContentBuilder::new().schema(Some(string())).build();
+    let event = ObjectBuilder::new()
+        .property("id", string().description(Some("The version that the event led to")))
+        .property("event", string().enum_values(Some(["change", "full", "end"])))
+        .property("data", string().description(Some("JSON")))
+        .property("retry", integer());
+    let stream = ContentBuilder::new().schema(Some(event)).build();
     let stream = ResponseBuilder::new()
         .description(
             "Events named `change` (see LoggedChange), `full` (see FullState) and `end` (the server ends the stream; its \
@@ -259,6 +264,13 @@ fn tencent(command: CommandSchemas) -> Operation {
         .description(Some("Any number"))
         .schema(Some(integer().minimum(Some(0)).maximum(Some(u32::MAX))))
         .build();
+    let form = ParameterBuilder::new()
+        .name("contenttype")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some("What the body is"))
+        .schema(Some(string().enum_values(Some(["json"]))))
+        .build();
     let envelope = || {
         ObjectBuilder::new()
             .property("ActionStatus", string().enum_values(Some(["OK", "FAIL"])))
@@ -282,7 +294,7 @@ fn tencent(command: CommandSchemas) -> Operation {
         .parameter(text("identifier", Required::True, "The admin who calls"))
         .parameter(text("usersig", Required::True, "The admin's UserSig"))
         .parameter(random)
-        .parameter(text("contenttype", Required::False, "`json`"))
+        .parameter(form)
         .request_body(Some(body))
         .response("200", response("What came of it, be it a failure", answer))
         .build()
@@ -292,6 +304,13 @@ fn tencent(command: CommandSchemas) -> Operation {
 pub(crate) fn number_or_digits() -> RefOr<Schema> {
     let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
     let digits = string().pattern(Some("^[0-9]{1,19}$"));
+    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
+}
+
+/// As [`number_or_digits`], but the empty text stands for the beginning.
+pub(crate) fn sequence() -> RefOr<Schema> {
+    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
+    let digits = string().pattern(Some("^[0-9]{0,19}$"));
     utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
 }
 

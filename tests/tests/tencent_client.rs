@@ -1,0 +1,154 @@
+//! An unmodified client of Tencent's REST API, the crate tencent_im_rs, against the server over TLS.
+
+use convgroups_host::server::usersig::Keys;
+use convgroups_host::server::{KeySource, Server};
+use convgroups_host::{Host, Settings, UserId};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tencent_im_rs::api::v4::TencentHelper;
+use tencent_im_rs::api::v4::common::contact_item::ContactItem;
+use tencent_im_rs::api::v4::common::{
+    ActionStatus, ContactOptType, ConversationType, MarkOptType, UpdateGroupType, UpdateType,
+};
+use tencent_im_rs::api::v4::recent_contact::create_contact_group::{
+    CreateContactGroupRequest, GroupContactItem, api_create_contact_group,
+};
+use tencent_im_rs::api::v4::recent_contact::del_contact_group::{DelContactGroupRequest, api_del_contact_group};
+use tencent_im_rs::api::v4::recent_contact::get_contact_group::{GetContactGroupRequest, api_get_contact_group};
+use tencent_im_rs::api::v4::recent_contact::mark_contact::{MarkContactRequest, MarkItem, api_mark_contact};
+use tencent_im_rs::api::v4::recent_contact::search_contact_group::{
+    SearchContactGroupRequest, api_search_contact_group,
+};
+use tencent_im_rs::api::v4::recent_contact::update_contact_group::{
+    ContactUpdateItem, UpdateContactGroupRequest, UpdateContactGroupResponse, UpdateGroup, api_update_contact_group,
+};
+use tencent_im_rs::user_sig::hmac_sha256::TencentSig;
+
+const APP: u32 = 1_400_000_000;
+const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
+const ADMIN: &str = "administrator";
+
+/// A server on TLS with a certificate of its own authority, and a client that trusts that.
+async fn start(directory: &std::path::Path) -> (Host, TencentHelper) {
+    let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+    // Another name than the certificate's, which would be taken for one that signed itself.
+    authority.distinguished_name.push(DnType::CommonName, "test authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("a key");
+    let authority_certificate = authority.self_signed(&authority_key).expect("signs itself");
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().expect("a key");
+    let names = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = names.signed_by(&key, &issuer).expect("signs");
+
+    let mut settings = Settings::default();
+    settings.server.listen = "localhost:0".to_owned();
+    settings.server.tls_certificate = directory.join("certificate.pem");
+    settings.server.tls_key = directory.join("key.pem");
+    settings.auth.sdk_app_id = APP.into();
+    settings.auth.admins = vec![ADMIN.to_owned()];
+    std::fs::write(&settings.server.tls_certificate, certificate.pem()).expect("writes");
+    std::fs::write(&settings.server.tls_key, key.serialize_pem()).expect("writes");
+
+    let host = Host::builder().settings(settings.clone()).build().expect("it builds");
+    let keys = KeySource::Fixed(Keys::parse(KEY).expect("a key"));
+    let server = Server::bind(host.clone(), &settings, keys).expect("it listens");
+    let domain = format!("localhost:{}", server.address().port());
+    tokio::spawn(server.run(std::future::pending()));
+
+    let signature = TencentSig::new(APP, KEY.to_owned()).generate_user_sig(ADMIN.to_owned(), 3600).expect("signs");
+    let mut client = TencentHelper::new(domain, APP, ADMIN.to_owned(), signature);
+    let trusted = reqwest_011::Certificate::from_pem(authority_certificate.pem().as_bytes()).expect("a certificate");
+    *client.get_client() = reqwest_011::Client::builder().add_root_certificate(trusted).build().expect("a client");
+    (host, client)
+}
+
+fn contact(user: &str) -> ContactItem {
+    let mut contact = ContactItem::new(ConversationType::OneToOne);
+    contact.set_to_account(Some(user));
+    contact
+}
+
+fn chat_group(group: &str) -> ContactItem {
+    let mut contact = ContactItem::new(ConversationType::Group);
+    contact.set_to_group_id(Some(group));
+    contact
+}
+
+async fn update(
+    client: &mut TencentHelper,
+    kind: UpdateGroupType,
+    items: Vec<ContactUpdateItem>,
+    old_name: &str,
+    new_name: Option<&str>,
+) -> UpdateContactGroupResponse {
+    let mut group = UpdateGroup::new(kind, items);
+    group.set_old_group_name(Some(old_name)).set_new_group_name(new_name);
+    let request = UpdateContactGroupRequest::new("alice", UpdateType::AddOrDelete, group);
+    api_update_contact_group(client, request).await.expect("it understands the answer")
+}
+
+#[tokio::test]
+async fn an_unmodified_client_creates_adds_deletes_renames_gets_searches_marks_and_removes_over_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (host, mut client) = start(directory.path()).await;
+    let alice = UserId::new("alice").expect("valid");
+
+    let group = GroupContactItem::new("Work", vec![contact("bob"), chat_group("@TGS#1")]);
+    let created = api_create_contact_group(&mut client, CreateContactGroupRequest::new("alice", vec![group])).await;
+    let created = created.expect("it understands the answer");
+    assert_eq!(created.action_status, Some(ActionStatus::Ok), "{created:?}");
+    let result = &created.group_result_item.expect("one group")[0];
+    assert_eq!((result.group_item.group_name(), result.group_item.group_id()), ("Work", 1));
+    assert!(result.result_item.iter().all(|item| item.result_code == 0) && result.result_item.len() == 2);
+
+    let add = vec![ContactUpdateItem::new(ContactOptType::Add, contact("carol"))];
+    let added = update(&mut client, UpdateGroupType::Conversation, add, "Work", None).await;
+    assert_eq!(added.error_code, Some(0), "{added:?}");
+
+    // The main job.
+    let delete = ["bob", "nobody"].map(|user| ContactUpdateItem::new(ContactOptType::Delete, contact(user)));
+    let deleted = update(&mut client, UpdateGroupType::Conversation, delete.into(), "Work", None).await;
+    let results = deleted.update_group_result.expect("a result").contact_result_item;
+    let told: Vec<_> = results.iter().map(|item| (item.contact_item.to_account(), item.result_code)).collect();
+    assert_eq!(told, [(Some("bob"), 0), (Some("nobody"), 0)]);
+    assert_eq!(results[1].result_info, "not in the group");
+
+    let renamed = update(&mut client, UpdateGroupType::GroupName, Vec::new(), "Work", Some("Job")).await;
+    let renamed = renamed.update_group_result.expect("a result");
+    assert_eq!((renamed.group_name.as_str(), renamed.group_id), ("Job", 1));
+
+    let mut mark = MarkItem::new(MarkOptType::StandardAndCustom, contact("carol"));
+    mark.set_set_mark(Some(vec![0, 2, 63])).set_custom_mark(Some("from the fair"));
+    let marked = api_mark_contact(&mut client, MarkContactRequest::new("alice", vec![mark])).await;
+    let marked = marked.expect("it understands the answer").result_item.expect("results");
+    assert_eq!((marked.len(), marked[0].result_code), (1, 0));
+
+    let got = api_get_contact_group(&mut client, GetContactGroupRequest::new("alice", 0)).await;
+    let got = got.expect("it understands the answer");
+    assert_eq!((got.complete_flag, got.next_start_index), (Some(1), Some(0)));
+    let contacts = got.contact_item.expect("contacts");
+    assert_eq!(contacts.len(), 2);
+    assert_eq!(contacts[0].to_group_id(), Some("@TGS#1"));
+    assert_eq!(contacts[1].to_account(), Some("carol"));
+    assert_eq!(contacts[1].contact_group_id(), Some(&vec![1]));
+    assert_eq!(contacts[1].standard_mark(), Some(format!("1{}101", "0".repeat(60)).as_str()));
+    assert_eq!(contacts[1].custom_mark(), Some("from the fair"));
+
+    let wanted = vec![contact("carol"), contact("nobody")];
+    let found = api_search_contact_group(&mut client, SearchContactGroupRequest::new("alice", wanted)).await;
+    let found = found.expect("it understands the answer");
+    let contacts = found.contact_result_item.expect("contacts");
+    assert_eq!(contacts[0].contact_group_id(), Some(&vec![1]));
+    assert_eq!(contacts[1].contact_group_id(), None);
+    assert_eq!(found.group_item.expect("groups")[0].group_name(), "Job");
+
+    assert_eq!(host.get_conversation_group_list(&alice).expect("lists"), ["Job"]);
+    let delete = DelContactGroupRequest::new("alice", vec!["Job"]);
+    let removed = api_del_contact_group(&mut client, delete).await.expect("it understands the answer");
+    assert_eq!(removed.group_item.expect("a group")[0].group_name(), "Job");
+    assert!(host.get_conversation_group_list(&alice).expect("lists").is_empty());
+
+    let again = DelContactGroupRequest::new("alice", vec!["Job"]);
+    let refused = api_del_contact_group(&mut client, again).await.expect("it understands the refusal");
+    assert_eq!((refused.action_status, refused.error_code), (Some(ActionStatus::Fail), Some(51009)));
+}
