@@ -253,7 +253,7 @@ pub struct ConversationFilter {
     /// Only conversations with all of these marks, one bit each; 0 stands for "without any". As JSON a number or its
     /// digits in a string.
     #[serde(default, deserialize_with = "optional_number_or_digits")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::optional_number_or_digits))]
     pub mark_type: Option<u64>,
 }
 

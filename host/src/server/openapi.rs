@@ -307,6 +307,14 @@ pub(crate) fn number_or_digits() -> RefOr<Schema> {
     utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
 }
 
+/// As [`number_or_digits`], or nothing.
+pub(crate) fn optional_number_or_digits() -> RefOr<Schema> {
+    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
+    let digits = string().pattern(Some("^[0-9]{1,19}$"));
+    let nothing = ObjectBuilder::new().schema_type(Type::Null);
+    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).item(nothing).into()
+}
+
 /// As [`number_or_digits`], but the empty text stands for the beginning.
 pub(crate) fn sequence() -> RefOr<Schema> {
     let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
