@@ -2,9 +2,11 @@
 //!
 //! - [`contract!`](crate::store_contract) runs the store contract suite on a store;
 //! - [`conformance`] runs case files against a host;
+//! - [`gated`] has a store that waits or fails when a test wants it to;
 //! - [`guests`] has the plugins that misbehave, as components;
 //! - [`model`] is a host in a few lines of plain code, to compare with;
-//! - [`native`] runs the reference plugin's rules without a sandbox.
+//! - [`native`] runs the reference plugin's rules without a sandbox;
+//! - [`server`] has a server to speak to.
 
 /// The README's programs, compiled and run.
 #[cfg(doctest)]
@@ -13,9 +15,11 @@ struct Readme;
 
 pub mod conformance;
 pub mod contract;
+pub mod gated;
 pub mod guests;
 pub mod model;
 pub mod native;
+pub mod server;
 
 use std::sync::Arc;
 

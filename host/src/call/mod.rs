@@ -20,7 +20,7 @@ pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    Conversations, CustomData, GroupAndConversations, GroupName, Mark, Rename, Request,
+    Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
 };
 use crate::events::EventReader;
 use crate::model::{Origin, UserId, Version};
@@ -543,7 +543,10 @@ impl Shared {
             (_, Err(Ended::Conflict)) => return Ok(Attempt::Conflict),
             (_, Err(Ended::Store(error))) => return Err(HostFault::Store(error).into()),
             (_, Err(Ended::SlowStore)) => return Err(HostFault::TimedOut("the store").into()),
-            (Err(_), Ok(_)) => unreachable!("only a session that ends hands out an interruption"),
+            (Err(_), Ok(_)) => {
+                let desc = "the operations were interrupted by what another session ended with".to_owned();
+                return Err(Failure::Refused(OperationError { code: code::INTERNAL, desc }));
+            }
         };
         spent.reading += transaction.reading();
         let Some(staged) = transaction.into_staged() else {

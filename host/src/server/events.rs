@@ -156,6 +156,13 @@ async fn feed(
     let app = &open.app;
     let patience = Duration::from_millis(app.settings.write_timeout_ms);
     let reason = loop {
+        // Also while there is always more to send.
+        if app.is_stopping() {
+            break End::Shutdown;
+        }
+        if now() > expires {
+            break End::Expired;
+        }
         let listener = reader.listen();
         let (read, back) = read(reader).await;
         reader = back;

@@ -286,17 +286,15 @@ fn listen(address: &str) -> Result<(TcpListener, SocketAddr), ServerError> {
 }
 
 fn cors(origins: &[String]) -> Result<CorsLayer, ServerError> {
-    let wrong = |origin: &str| {
-        let reason = "expected scheme, host and, where it is not the scheme's own, port, as https://chat.example.com";
-        ServerError::Setting(format!("server.allowed_origins has {origin:?}: {reason}"))
-    };
     let mut allowed = Vec::with_capacity(origins.len());
     for origin in origins {
-        // A browser sends neither a path nor a slash at the end, and `*` would be every page there is.
-        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        let host = rest.filter(|host| !host.is_empty() && !host.contains(['/', '*', '?', '#', '@']));
-        let value = host.and_then(|_| HeaderValue::from_str(origin).ok());
-        allowed.push(value.ok_or_else(|| wrong(origin))?);
+        let value = if is_origin(origin) { HeaderValue::from_str(origin).ok() } else { None };
+        allowed.push(value.ok_or_else(|| {
+            ServerError::Setting(format!(
+                "server.allowed_origins has {origin:?}: expected scheme, host in lower case and, where it is not the \
+                 scheme's own, port, as https://chat.example.com"
+            ))
+        })?);
     }
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(allowed))
@@ -304,6 +302,30 @@ fn cors(origins: &[String]) -> Result<CorsLayer, ServerError> {
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("last-event-id")])
         .expose_headers([REQUEST_ID, header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600)))
+}
+
+/// Whether a browser could send this: it sends neither a path nor a slash at the end, nor a port that goes without saying;
+/// and `*` would be every page there is.
+fn is_origin(origin: &str) -> bool {
+    let (rest, own_port) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, 443),
+        (None, Some(rest)) => (rest, 80),
+        (None, None) => return false,
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        // Not the end of an address of IPv6, which stands in brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte);
+    let in_brackets = host.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    let host_is_one = match in_brackets {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(plain),
+    };
+    let port_counts =
+        |port: &str| port.parse().is_ok_and(|number: u16| number != own_port && number.to_string() == port);
+    host_is_one && port.is_none_or(port_counts)
 }
 
 fn router(app: Arc<App>, cors: CorsLayer) -> Router {

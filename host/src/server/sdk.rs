@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -25,11 +26,13 @@ const UNKNOWN: &str = "unknown";
 pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let started = Instant::now();
+    // What is not UTF-8 names no method.
+    let name = path.map(|Path(name)| name).unwrap_or_default();
     let method = Method::ALL.into_iter().find(|method| method.name() == name);
     let label = Label { api: API, method: method.map_or(UNKNOWN, Method::name) };
     let (answer, user) = match authenticate(&app, &headers) {
@@ -49,11 +52,11 @@ pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rej
             "there is no UserSig: send the header Authorization: Bearer <UserSig>",
         )
     })?;
-    // The scheme's name is written in any case (RFC 9110, 11.1).
+    // The scheme's name is written in any case (RFC 9110, 11.1); a space that nothing follows does not arrive.
     let signature = header
         .to_str()
         .ok()
-        .and_then(|text| text.split_once(' '))
+        .map(|text| text.split_once(' ').unwrap_or((text, "")))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, signature)| signature.trim())
         .ok_or_else(|| {

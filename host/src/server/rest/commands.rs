@@ -340,21 +340,26 @@ fn mark_all(session: &mut Session<'_>, items: &[MarkItem], ids: &[String]) -> Re
     Ok(Marked { results: done })
 }
 
-/// The operations that one item stands for.
+/// The operations that one item stands for. What is cleared comes last, and only what is not set: a conversation that has
+/// something before and after has something in between, and keeps its place.
 fn marking(item: &MarkItem, ids: &[String]) -> Vec<Request> {
     let standard = matches!(item.operation, MarkOperation::Standard | MarkOperation::Both);
     let custom = matches!(item.operation, MarkOperation::Custom | MarkOperation::Both);
+    let mark = |mark_type, enable_mark| {
+        Request::MarkConversation(MarkParameters { mark_type, enable_mark, conversation_id_list: ids.to_vec() })
+    };
+    let clear = item.clear & !item.set;
     let mut requests = Vec::new();
-    for (mark_type, enable_mark) in [(item.clear, false), (item.set, true)] {
-        // An item that names no mark at all is for the plugin to refuse.
-        if standard && (mark_type != 0 || (enable_mark && !custom && item.clear == 0)) {
-            let conversation_id_list = ids.to_vec();
-            requests.push(Request::MarkConversation(MarkParameters { mark_type, enable_mark, conversation_id_list }));
-        }
+    // An item that names no mark at all is for the plugin to refuse.
+    if standard && (item.set != 0 || (clear == 0 && !custom)) {
+        requests.push(mark(item.set, true));
     }
     if let (true, Some(custom_data)) = (custom, &item.custom) {
         let params = CustomData { custom_data: custom_data.clone(), conversation_id_list: ids.to_vec() };
         requests.push(Request::SetConversationCustomData(params));
+    }
+    if standard && clear != 0 {
+        requests.push(mark(clear, false));
     }
     requests
 }

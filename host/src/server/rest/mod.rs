@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::Method as HttpMethod;
 use axum::response::Response;
@@ -29,11 +30,13 @@ pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
     http_method: HttpMethod,
-    Path((service, name)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
     let started = Instant::now();
+    // What is not UTF-8 names no command.
+    let (service, name) = path.map(|Path(names)| names).unwrap_or_default();
     let command = Command::ALL.into_iter().find(|command| service == SERVICE && command.name() == name);
     let label = Label { api: API, method: command.map_or("unknown", Command::name) };
     let answer = async {
