@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
@@ -137,7 +138,8 @@ fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
     std::fs::write(directory.path().join("short.keys"), "short\n").expect("writes");
     let key = ("CONVGROUPS_USERSIG_KEYS", KEY);
     let app = "--set=auth.sdk_app_id=1400000000";
-    let cases: [(&[(&str, &str)], &[&str], i32, &str); 8] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str);
+    let cases: [Case<'_>; 8] = [
         (&[], &[app], 2, "there are no keys"),
         (&[key], &[], 2, "auth.sdk_app_id is not set"),
         (&[("CONVGROUPS_USERSIG_KEYS", "short")], &[app], 2, "line 1 has a key of less than 16 bytes"),
@@ -205,6 +207,7 @@ fn traces_go_to_the_collector_that_the_environment_names() {
     let endpoint = format!("http://{}", collector.local_addr().expect("an address"));
     let received = std::thread::spawn(move || {
         let (mut stream, _) = collector.accept().expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
         let (mut head, mut length) = (String::new(), 0);
         while !head.ends_with("\r\n\r\n") {
@@ -228,7 +231,8 @@ fn traces_go_to_the_collector_that_the_environment_names() {
     let create = server.said.iter().find(|line| line.contains("createConversationGroup")).expect("a call");
     assert!(shell(directory.path(), &format!("{signature}\n{create}")).starts_with(r#"{"code":0,"#));
     // What was not sent yet is sent at the end.
-    server.stop();
+    let said = server.stop();
+    assert!(received.is_finished() || !said.contains("traces"), "{said}");
     let (head, body) = received.join().expect("the collector got something");
     assert!(head.starts_with("POST /v1/traces "), "{head}");
     for name in ["convgroups", "request", "call", "operation", "commit", "createConversationGroup", "alice"] {

@@ -171,7 +171,7 @@ fn the_description_names_every_method_and_command_and_refers_to_nothing_that_is_
     // What is described is there.
     for (path, method) in &described {
         let reply = if method == "get" { server.get(path) } else { Reply::to(server.post(path)) };
-        assert_ne!((reply.status, reply.status), (404, 405), "{path}");
+        assert!(![404, 405].contains(&reply.status), "{path}: {}", reply.status);
     }
     let mut references = Vec::new();
     collect_references(&document, &mut references);

@@ -293,6 +293,8 @@ fn a_signature_that_expires_while_it_is_remembered_ends() {
     assert_eq!(server.try_events(&signature, "", None).expect_err("expired").outcome(), (401, 70001));
 }
 
+const CREATION: &str = r#"{"groupName":"Work","conversationIDList":["c2c_bob"]}"#;
+
 #[test]
 fn a_key_is_replaced_while_the_server_runs_and_a_broken_file_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -314,8 +316,15 @@ fn a_key_is_replaced_while_the_server_runs_and_a_broken_file_changes_nothing() {
     for _ in 0..50 {
         assert_eq!((outcome(&old), outcome(&new)), ((200, 0), (200, 0)));
     }
+    let (mut of_old, mut of_new) = (server.try_events(&old, "", None), server.try_events(&new, "", None));
+    let of_old = of_old.as_mut().expect("a stream");
+    let of_new = of_new.as_mut().expect("a stream");
     write(&format!("{OTHER_KEY}\n"));
     eventually("the removed key is refused", || outcome(&old) == (401, 70009));
+    assert_eq!(of_old.end(), "expired", "a stream does not outlive its key");
+    assert_eq!(of_new.expect().event, "full");
+    assert_eq!(server.sdk_signed(&new, "createConversationGroup", CREATION).outcome(), (200, 0));
+    assert_eq!(of_new.expect().event, "change", "the other stream goes on");
     assert_eq!(outcome(&new), (200, 0));
 
     std::fs::remove_file(&path).expect("removes");

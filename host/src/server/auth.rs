@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::usersig::{Keys, UserSigError};
 use crate::model::UserId;
@@ -32,6 +33,8 @@ pub(super) struct Authenticator {
     app: u64,
     admins: HashSet<String>,
     keys: RwLock<Generation>,
+    /// Tells who holds on to a signature that the keys are others now.
+    replaced: watch::Sender<()>,
     /// By their digest, so that looking one up tells nothing about others.
     verified: Cache<[u8; 32], Remembered>,
 }
@@ -55,6 +58,7 @@ impl Authenticator {
             app: settings.sdk_app_id,
             admins: settings.admins.iter().cloned().collect(),
             keys: RwLock::new(Generation { number: 0, keys: Arc::new(keys) }),
+            replaced: watch::Sender::new(()),
             verified: Cache::new(REMEMBERED),
         }
     }
@@ -63,6 +67,13 @@ impl Authenticator {
     pub(super) fn replace_keys(&self, keys: Keys) {
         let mut generation = self.keys.write();
         *generation = Generation { number: generation.number + 1, keys: Arc::new(keys) };
+        drop(generation);
+        self.replaced.send_replace(());
+    }
+
+    /// Changes when the keys do.
+    pub(super) fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     pub(super) fn app(&self) -> u64 {

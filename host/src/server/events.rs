@@ -36,7 +36,7 @@ enum End {
     Shutdown,
     /// The reader does not keep up.
     Slow,
-    /// The signature has expired.
+    /// The signature has expired, or its key is no longer one.
     Expired,
     /// The log cannot be read.
     Store,
@@ -97,11 +97,12 @@ fn open(
         Some(after) => EventReader::new(store, caller.user.clone(), after),
         None => EventReader::from_state(store, caller.user.clone()),
     };
+    let signature = sdk::signature(headers)?.to_owned();
     app.metrics.event_streams.inc();
-    let open = Open { app: Arc::clone(app), _counted: counted, _place: place };
+    let open = Open { app: Arc::clone(app), signature, expires: caller.expires, _counted: counted, _place: place };
     let (events, received) = mpsc::channel(BUFFER as usize);
     let (end, ended) = oneshot::channel();
-    tokio::spawn(feed(open, reader, caller.expires, events, end));
+    tokio::spawn(feed(open, reader, events, end));
     let last = stream::once(ended).filter_map(async |end| Some(Ok(goodbye(end.ok()?))));
     Ok(ReceiverStream::new(received).map(Ok).chain(last.boxed()))
 }
@@ -135,6 +136,9 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
 /// An open stream, counted until it is dropped.
 struct Open {
     app: Arc<App>,
+    signature: String,
+    /// When the signature ends, in seconds since 1970.
+    expires: u64,
     _counted: Counted,
     _place: tokio::sync::OwnedSemaphorePermit,
 }
@@ -146,25 +150,21 @@ impl Drop for Open {
 }
 
 /// Reads the log and hands on what it says, until the reader has gone or has to go.
-async fn feed(
-    open: Open,
-    mut reader: EventReader,
-    expires: u64,
-    events: mpsc::Sender<sse::Event>,
-    end: oneshot::Sender<End>,
-) {
+async fn feed(open: Open, mut reader: EventReader, events: mpsc::Sender<sse::Event>, end: oneshot::Sender<End>) {
     let app = &open.app;
     let patience = Duration::from_millis(app.settings.write_timeout_ms);
+    let mut replacements = app.auth.replacements();
     let reason = loop {
         // Also while there is always more to send.
         if app.is_stopping() {
             break End::Shutdown;
         }
-        if now() > expires {
+        // Remembered by its digest: asking again costs little.
+        if app.auth.verify(&open.signature).is_err() {
             break End::Expired;
         }
         let listener = reader.listen();
-        let (read, back) = read(reader).await;
+        let Some((read, back)) = read(reader).await else { break End::Store };
         reader = back;
         let read = match read {
             Ok(read) => read,
@@ -191,7 +191,7 @@ async fn feed(
         if !idle {
             continue;
         }
-        let left = Duration::from_secs(expires.saturating_sub(now()) + 1);
+        let left = Duration::from_secs(open.expires.saturating_sub(now()).saturating_add(1));
         let changed = async {
             match listener {
                 Some(listener) => listener.await,
@@ -202,7 +202,8 @@ async fn feed(
             () = changed => {}
             () = events.closed() => return,
             () = app.stopping() => break End::Shutdown,
-            () = tokio::time::sleep(left) => break End::Expired,
+            _ = replacements.changed() => {}
+            () = tokio::time::sleep(left) => {}
         }
     };
     app.metrics.stream_ended(reason.as_str());
@@ -210,13 +211,13 @@ async fn feed(
     let _ = end.send(reason);
 }
 
-/// One read of the log, on a thread that may block.
-async fn read(mut reader: EventReader) -> (StoreResult<Vec<Event>>, EventReader) {
+/// One read of the log, on a thread that may block. Nothing when there are no threads any more, or the read panicked.
+async fn read(mut reader: EventReader) -> Option<(StoreResult<Vec<Event>>, EventReader)> {
     let reading = tokio::task::spawn_blocking(move || {
         let read = reader.read_some(BUFFER);
         (read, reader)
     });
-    reading.await.expect("a read does not panic, and the runtime outlives its streams")
+    reading.await.inspect_err(|error| tracing::error!(%error, "an event stream could not be read on")).ok()
 }
 
 fn encode(event: &Event) -> sse::Event {

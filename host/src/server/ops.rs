@@ -7,17 +7,25 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use super::{App, json};
+use crate::store::StoreResult;
 
 /// How long an answer about the store holds, so that probes do not become a load.
 const HOLDS: Duration = Duration::from_secs(1);
 /// A store that takes longer to answer is not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the store last said.
+/// What the store last said, and the question that it has not answered yet.
 #[derive(Default)]
-pub(super) struct Readiness(Mutex<Option<(Instant, bool)>>);
+pub(super) struct Readiness(Mutex<Probe>);
+
+#[derive(Default)]
+struct Probe {
+    last: Option<(Instant, bool)>,
+    asked: Option<JoinHandle<StoreResult<()>>>,
+}
 
 /// The process runs and answers.
 pub(super) async fn healthz() -> Response {
@@ -37,16 +45,22 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn store_is_healthy(app: &Arc<App>) -> bool {
-    // Held while asking, so that there is one question at a time.
-    let mut last = app.readiness.0.lock().await;
-    if let Some((at, healthy)) = *last
+    // Held while asking, so that there is one question at a time, however long the answer takes.
+    let mut probe = app.readiness.0.lock().await;
+    if let Some((at, healthy)) = probe.last
         && at.elapsed() < HOLDS
     {
         return healthy;
     }
-    let store = Arc::clone(app.host.store());
-    let asked = tokio::task::spawn_blocking(move || store.health());
-    let healthy = match tokio::time::timeout(PATIENCE, asked).await {
+    let asked = probe.asked.get_or_insert_with(|| {
+        let store = Arc::clone(app.host.store());
+        tokio::task::spawn_blocking(move || store.health())
+    });
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    if answer.is_ok() {
+        probe.asked = None;
+    }
+    let healthy = match answer {
         Ok(Ok(Ok(()))) => true,
         Ok(Ok(Err(error))) => {
             tracing::error!(%error, "the store is not healthy");
@@ -61,7 +75,7 @@ async fn store_is_healthy(app: &Arc<App>) -> bool {
             false
         }
     };
-    *last = Some((Instant::now(), healthy));
+    probe.last = Some((Instant::now(), healthy));
     healthy
 }
 

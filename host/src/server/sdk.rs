@@ -46,6 +46,13 @@ pub(super) async fn call(
 
 /// The caller of a request to `/v1`.
 pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rejection> {
+    let caller = app.auth.verify(signature(headers)?)?;
+    app.gate.check_rate(Some(&caller.user))?;
+    Ok(caller)
+}
+
+/// The signature that a request to `/v1` carries.
+pub(super) fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
     let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
         Rejection::unauthenticated(
             code::USERSIG,
@@ -53,7 +60,7 @@ pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rej
         )
     })?;
     // The scheme's name is written in any case (RFC 9110, 11.1); a space that nothing follows does not arrive.
-    let signature = header
+    header
         .to_str()
         .ok()
         .map(|text| text.split_once(' ').unwrap_or((text, "")))
@@ -61,10 +68,7 @@ pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rej
         .map(|(_, signature)| signature.trim())
         .ok_or_else(|| {
             Rejection::unauthenticated(code::USERSIG, "the header Authorization is not of the form Bearer <UserSig>")
-        })?;
-    let caller = app.auth.verify(signature)?;
-    app.gate.check_rate(Some(&caller.user))?;
-    Ok(caller)
+        })
 }
 
 async fn answer(
