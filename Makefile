@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench bench-http browser-test openapi-test tools setup
+.PHONY: demo test check bench bench-http browser-test openapi-test deploy-test tools setup
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -42,11 +42,16 @@ openapi-test: setup
 	cargo build --release --locked
 	tests/openapi/run.sh $(OPENAPI_ARGS)
 
-# What the two tests before need beside Rust, installed where it is missing and may be: as root on Debian.
+# The files in deploy/ against Kubernetes' schemas, each other, a linter and the program: needs Python 3.11, and Linux.
+deploy-test: setup
+	cargo build --release --locked
+	tests/deploy/run.sh
+
+# What the three tests before need beside Rust, installed where it is missing and may be: as root on Debian.
 tools:
-	@missing=; for tool in chromium curl node npm python3; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in chromium curl node npm openssl python3 readelf; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/'); \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/; s/readelf/binutils/'); \
 	else echo "please install:$$missing" >&2; exit 1; fi
