@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench bench-http browser-test openapi-test deploy-test tools setup
+.PHONY: demo test check bench bench-http browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -13,8 +13,16 @@ demo: setup
 	@cargo build --release --locked
 	@sh examples/demo.sh target/release/convgroups
 
-test: setup
+test: setup postgres
 	cargo test --release --locked --workspace
+
+# PostgreSQL, for the tests of the store that is kept there: installed where it is missing and may be, as root on Debian.
+# Tests use the server that CONVGROUPS_TEST_POSTGRES_URL names, or start their own.
+postgres:
+	@[ -n "$$CONVGROUPS_TEST_POSTGRES_URL" ] || command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 \
+	|| if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; \
+	else echo "PostgreSQL is not installed: tests that need it are skipped" >&2; fi
 
 # What continuous integration checks beside the tests.
 check: setup

@@ -36,6 +36,7 @@
 //! |---|---|
 //! | `bundled-plugin` | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
 //! | `sqlite` | [`SqliteStore`], the durable store |
+//! | `postgres` | [`PostgresStore`], which any number of hosts share |
 //! | `server` | [`server`], the HTTP server |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
 //! | `cli` | the binary `convgroups` |
@@ -67,5 +68,7 @@ pub use plugin::PluginSource;
 pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds};
 pub use settings::Settings;
 pub use store::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use store::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use store::SqliteStore;

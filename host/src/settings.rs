@@ -12,8 +12,8 @@ use crate::store::{MAX_CUSTOM_DATA_BYTES, MAX_GROUPS};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where groups are kept: `sqlite:PATH` or `memory:`. Default `sqlite:convgroups.db`. Used by the command line; an
-    /// embedder hands over a store.
+    /// Where groups are kept: `sqlite:PATH`, `postgres://USER@HOST/DATABASE` or `memory:`. Default `sqlite:convgroups.db`.
+    /// Used by the command line; an embedder hands over a store.
     pub store: String,
     /// The plugin's file. Default: empty, for the reference plugin that is built in. Used by the command line.
     pub plugin: PathBuf,
@@ -35,6 +35,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Who may call the server.
     pub auth: AuthSettings,
+    /// The connection to PostgreSQL, where that is the store.
+    pub postgres: PostgresSettings,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             events: EventSettings::default(),
             server: ServerSettings::default(),
             auth: AuthSettings::default(),
+            postgres: PostgresSettings::default(),
         }
     }
 }
@@ -306,6 +309,60 @@ pub struct AuthSettings {
     pub admins: Vec<String>,
 }
 
+/// The connection to PostgreSQL. TLS is spoken, with a certificate that is good for the host's name, unless the database is
+/// on this machine or the store's URL says `sslmode=disable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// Connections of this host for calls; one more listens for notifications. Default 16.
+    pub max_connections: u32,
+    /// How long a statement may take, waiting for a connection and trying again included, in milliseconds; a commit has
+    /// what is left of its call's time. Default 5000.
+    pub timeout_ms: u64,
+    /// How long it may take to connect, in milliseconds. Default 3000.
+    pub connect_timeout_ms: u64,
+    /// The certificates of the authorities that may have signed the database's, a PEM file. Default: empty, for those of
+    /// the system.
+    pub ca_file: PathBuf,
+    /// A file with the password, read again for each new connection. Default: empty, for the URL's.
+    pub password_file: PathBuf,
+    /// Whether the schema is brought to this program's version at the start. Default true; false for those who run
+    /// `convgroups migrate` themselves.
+    pub migrate: bool,
+    /// Whether statements are prepared once for each connection. Default true; false behind a pooler in transaction mode
+    /// that does not keep track of them, which is noticed otherwise.
+    pub prepare: bool,
+    /// Whether hosts notify each other of changes. Default true; false where there is no `LISTEN`, or so many hosts that
+    /// looking from time to time is less work.
+    pub listen: bool,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 16,
+            timeout_ms: 5000,
+            connect_timeout_ms: 3000,
+            ca_file: PathBuf::new(),
+            password_file: PathBuf::new(),
+            migrate: true,
+            prepare: true,
+            listen: true,
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl PostgresSettings {
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms)
+    }
+}
+
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("setting {key}: {reason}")]
@@ -323,7 +380,7 @@ impl Settings {
     ///
     /// The first setting that is out of its range.
     pub fn check(&self) -> Result<(), InvalidSetting> {
-        let Self { limits, sandbox, calls, events, server, .. } = self;
+        let Self { limits, sandbox, calls, events, server, postgres, .. } = self;
         let within = |key, value: u64, least: u64, most: u64| {
             if (least..=most).contains(&value) {
                 return Ok(());
@@ -371,7 +428,10 @@ impl Settings {
         within("server.max_calls_per_user", server.max_calls_per_user.into(), 1, any)?;
         within("server.max_event_streams_per_user", server.max_event_streams_per_user.into(), 1, any)?;
         within("server.heartbeat_ms", server.heartbeat_ms, 10, 600_000)?;
-        within("server.shutdown_timeout_ms", server.shutdown_timeout_ms, 0, 3_600_000)
+        within("server.shutdown_timeout_ms", server.shutdown_timeout_ms, 0, 3_600_000)?;
+        within("postgres.max_connections", postgres.max_connections.into(), 1, 10_000)?;
+        within("postgres.timeout_ms", postgres.timeout_ms, 10, 600_000)?;
+        within("postgres.connect_timeout_ms", postgres.connect_timeout_ms, 10, 600_000)
     }
 }
 

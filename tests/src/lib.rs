@@ -23,8 +23,10 @@ pub mod server;
 
 use std::sync::Arc;
 
+use convgroups_host::settings::PostgresSettings;
 use convgroups_host::store::Store;
-use convgroups_host::{MemoryStore, SqliteStore, UserId};
+use convgroups_host::{MemoryStore, PostgresStore, SqliteStore, UserId};
+use postgres_for_tests::Database;
 use tempfile::TempDir;
 
 /// A store and what it lies in, which is gone when this is dropped.
@@ -32,14 +34,21 @@ use tempfile::TempDir;
 pub struct TestStore {
     /// The store.
     pub store: Arc<dyn Store>,
-    _directory: Option<TempDir>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory,
+    Directory(#[expect(dead_code, reason = "kept until it is no longer needed")] TempDir),
+    Database(Database),
 }
 
 impl TestStore {
     /// An empty store in memory.
     #[must_use]
     pub fn memory() -> Self {
-        Self { store: Arc::new(MemoryStore::new()), _directory: None }
+        Self { store: Arc::new(MemoryStore::new()), place: Place::Memory }
     }
 
     /// An empty SQLite store in a directory of its own.
@@ -51,14 +60,45 @@ impl TestStore {
     pub fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let store = SqliteStore::open(directory.path().join("test.db")).expect("a new store opens");
-        Self { store: Arc::new(store), _directory: Some(directory) }
+        Self { store: Arc::new(store), place: Place::Directory(directory) }
     }
 
-    /// One of each kind, with its name.
+    /// An empty PostgreSQL store in a database of its own; nothing where there is no server.
+    ///
+    /// # Panics
+    ///
+    /// When the server cannot make one; or when there is none, and one is required.
     #[must_use]
-    pub fn all() -> [(&'static str, Self); 2] {
-        [("memory", Self::memory()), ("sqlite", Self::sqlite())]
+    pub fn postgres() -> Option<Self> {
+        let database = Database::create()?;
+        Some(Self { store: open_postgres(&database), place: Place::Database(database) })
     }
+
+    /// The same data as another host has it. Where only one host can have it, the same store.
+    ///
+    /// # Panics
+    ///
+    /// When the store cannot be opened again.
+    #[must_use]
+    pub fn as_another_host(&self) -> Arc<dyn Store> {
+        match &self.place {
+            Place::Memory | Place::Directory(_) => Arc::clone(&self.store),
+            Place::Database(database) => open_postgres(database),
+        }
+    }
+
+    /// One of each kind that there is, with its name.
+    #[must_use]
+    pub fn all() -> Vec<(&'static str, Self)> {
+        let mut all = vec![("memory", Self::memory()), ("sqlite", Self::sqlite())];
+        all.extend(Self::postgres().map(|store| ("postgres", store)));
+        all
+    }
+}
+
+fn open_postgres(database: &Database) -> Arc<dyn Store> {
+    let settings = PostgresSettings { max_connections: 8, timeout_ms: 30_000, ..PostgresSettings::default() };
+    Arc::new(PostgresStore::open(database.url(), &settings).expect("a new database opens"))
 }
 
 /// A user's id that is known to be valid.

@@ -11,3 +11,9 @@ mod sqlite {
 
     convgroups_tests::store_contract!(TestStore::sqlite());
 }
+
+mod postgres {
+    use convgroups_tests::TestStore;
+
+    convgroups_tests::store_contract!(TestStore::postgres());
+}

@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// The file with settings [default: convgroups.toml, if it is there].
     #[arg(long, global = true, value_name = "FILE", env = "CONVGROUPS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Where groups are kept: sqlite:PATH or memory: [default: sqlite:convgroups.db].
+    /// Where groups are kept: sqlite:PATH, postgres://USER@HOST/DATABASE or memory: [default: sqlite:convgroups.db].
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// The plugin's component [default: the reference plugin, built in].
@@ -117,6 +117,11 @@ pub(crate) enum Command {
         /// The file to make; it must not exist.
         destination: PathBuf,
     },
+    /// Bring a store's schema to this program's version.
+    ///
+    /// Hosts do that themselves when they start, but for PostgreSQL with the setting postgres.migrate = false.
+    #[command(after_help = "Example:\n  convgroups migrate --store postgres://chat@db.example.com/chat")]
+    Migrate,
     /// Print the settings in force and where each comes from.
     Config,
     /// Print a script that completes commands in a shell.

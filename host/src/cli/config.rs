@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use convgroups_host::Settings;
+use convgroups_host::store::without_password;
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider, Source};
@@ -15,7 +16,7 @@ use super::{Done, Failed, Outcome};
 const FILE: &str = "convgroups.toml";
 const PREFIX: &str = "CONVGROUPS_";
 /// Variables with the prefix that are no settings.
-const OTHER_VARIABLES: [&str; 3] = ["config", "log", "usersig_keys"];
+const OTHER_VARIABLES: [&str; 4] = ["config", "log", "test_postgres_url", "usersig_keys"];
 
 /// Settings, and where they come from.
 pub(crate) struct Loaded {
@@ -112,7 +113,9 @@ fn quoted(text: &str) -> String {
 
 /// Prints all settings as TOML that could be a settings file.
 pub(crate) fn print(loaded: &Loaded) -> Outcome {
-    let settings = serde_json::to_value(&loaded.settings).map_err(Failed::run)?;
+    // Where a password would stand, there are stars.
+    let store = without_password(&loaded.settings.store).into_owned();
+    let settings = serde_json::to_value(Settings { store, ..loaded.settings.clone() }).map_err(Failed::run)?;
     let mut lines = Vec::new();
     flatten("", &settings, &mut lines);
     let width = lines.iter().map(|(key, value)| key.len() + value.len()).max().unwrap_or_default() + 3;

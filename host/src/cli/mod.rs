@@ -6,6 +6,7 @@ mod config;
 mod events;
 mod inspect;
 mod log;
+mod migrate;
 mod progress;
 mod run;
 mod serve;
@@ -97,9 +98,10 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Export { file } => transfer::export(&*readable(&settings(&global)?)?, &file),
         Command::Import { file } => {
             let settings = settings(&global)?;
-            let open = || store::open(&settings.store).map_err(Failed::run);
+            let open = || store::open(&settings.store, &settings.postgres).map_err(Failed::run);
             transfer::import(&file, open, settings.events.keep_per_user)
         }
+        Command::Migrate => migrate::migrate(&settings(&global)?),
         Command::Backup { destination } => transfer::backup(&settings(&global)?.store, &destination),
     }
 }
@@ -109,11 +111,11 @@ fn settings(global: &args::Global) -> Result<Settings, Failed> {
 }
 
 fn readable(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
-    store::open_read_only(&settings.store).map_err(Failed::run)
+    store::open_read_only(&settings.store, &settings.postgres).map_err(Failed::run)
 }
 
 fn host(settings: &Settings) -> Result<Host, Failed> {
-    let store = store::open(&settings.store).map_err(Failed::run)?;
+    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(settings));
     host.build().map_err(|error| match error {
         convgroups_host::BuildError::Setting(error) => Failed::Usage(error.to_string()),

@@ -1,7 +1,6 @@
 //! `convgroups serve`: the HTTP server.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use convgroups_host::server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
 use convgroups_host::server::{KEYS_VARIABLE, KeySource, Server, ServerError};
@@ -22,7 +21,7 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
         settings.server.listen.clone_from(listen);
     }
     let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
-    let store = store::open(&settings.store).map_err(Failed::run)?;
+    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
     let host = host.build().map_err(Failed::run)?;
     // Each call that runs has a thread; what else blocks is short.
@@ -91,7 +90,7 @@ fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<Strin
     let trust = if address.starts_with("https") { " -k" } else { "" };
     let body = r#"{"groupName":"Work","conversationIDList":["c2c_bob","group_42"]}"#;
     let rest = format!(r#"{{"From_Account":"{DEV_USER}","StartIndex":0}}"#);
-    let store = if Path::new(&settings.store) == Path::new("memory:") { "memory" } else { &settings.store };
+    let store = if settings.store == "memory:" { "memory".into() } else { store::without_password(&settings.store) };
     Ok(format!(
         "For a first look, not for production: a key that was made just now, no limits on rates; groups are in {store}.\n\
          \n\

@@ -13,7 +13,7 @@ use convgroups_host::UserId;
 use convgroups_host::model::{Change, ConversationData, GroupState, Origin};
 use convgroups_host::store::{
     Commit, CommitOutcome, MAX_BATCH, MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES,
-    SqliteStore, Store,
+    SqliteStore, Store, without_password,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -458,9 +458,10 @@ fn write_batches(
 }
 
 pub(crate) fn backup(store: &str, destination: &Path) -> Outcome {
-    let path = store
-        .strip_prefix("sqlite:")
-        .ok_or_else(|| Failed::Usage(format!("a backup is made of a store sqlite:PATH, not of {store}")))?;
+    let path = store.strip_prefix("sqlite:").ok_or_else(|| {
+        let store = without_password(store);
+        Failed::Usage(format!("a backup is made of a store sqlite:PATH, not of {store}"))
+    })?;
     let store = SqliteStore::open_read_only(path).map_err(Failed::run)?;
     store.backup(destination).map_err(Failed::run)?;
     say(&format!("copied {path} to {}", destination.display()));

@@ -5,16 +5,21 @@
 
 mod memory;
 mod overlay;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
 mod watch;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use transaction::{
@@ -24,6 +29,7 @@ pub use transaction::{
 pub use watch::{EventListener, Watch, Watchers};
 
 use crate::model::{Change, ConversationData, LoggedChange, Origin, UserId, UserState, Version};
+use crate::settings::PostgresSettings;
 
 /// The most members that one [`Store::page`] or [`Store::page_of_data`] answers.
 pub const MAX_PAGE: u32 = 1000;
@@ -268,30 +274,52 @@ pub struct BatchCounts {
     pub flushes: u64,
 }
 
-/// Opens the store that a URL names, for this host alone: `sqlite:PATH`, created if it is not there, or `memory:`.
+/// Opens the store that a URL names: `sqlite:PATH`, created if it is not there, for this host alone;
+/// `postgres://USER@HOST/DATABASE`, which any number of hosts may share; or `memory:`.
 ///
 /// # Errors
 ///
 /// When the URL names no kind of store that this build has, or the store cannot be opened.
-pub fn open(url: &str) -> StoreResult<Arc<dyn Store>> {
+#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "for one of the stores"))]
+pub fn open(url: &str, postgres: &PostgresSettings) -> StoreResult<Arc<dyn Store>> {
     match Location::of(url)? {
         Location::Memory => Ok(Arc::new(MemoryStore::new())),
         #[cfg(feature = "sqlite")]
         Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
+        #[cfg(feature = "postgres")]
+        Location::Postgres => Ok(Arc::new(PostgresStore::open(url, postgres)?)),
     }
 }
 
-/// Opens the store that a URL names to read it, beside a host that may be writing to it. There must be one.
+/// Opens the store that a URL names to read it, beside hosts that may be writing to it. There must be one.
 ///
 /// # Errors
 ///
 /// As [`open`].
-pub fn open_read_only(url: &str) -> StoreResult<Arc<dyn Store>> {
+#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "for one of the stores"))]
+pub fn open_read_only(url: &str, postgres: &PostgresSettings) -> StoreResult<Arc<dyn Store>> {
     match Location::of(url)? {
         Location::Memory => Ok(Arc::new(MemoryStore::new())),
         #[cfg(feature = "sqlite")]
         Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_read_only(path)?)),
+        #[cfg(feature = "postgres")]
+        Location::Postgres => Ok(Arc::new(PostgresStore::open_read_only(url, postgres)?)),
     }
+}
+
+/// A store's URL as people may see it: with `***` in the place of a password.
+#[must_use]
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    let secret = || {
+        let (scheme, rest) = url.split_once("://")?;
+        // What is not escaped in a password ends the part before the host all the same at the last @.
+        let (authority, _) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
+        let (user, host) = authority.rsplit_once('@')?;
+        let (name, _) = user.split_once(':')?;
+        let after = &rest[authority.len()..];
+        Some(format!("{scheme}://{name}:***@{host}{after}"))
+    };
+    secret().map_or(Cow::Borrowed(url), Cow::Owned)
 }
 
 /// What a store's URL says.
@@ -299,6 +327,8 @@ enum Location {
     Memory,
     #[cfg(feature = "sqlite")]
     Sqlite(std::path::PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 impl Location {
@@ -308,13 +338,29 @@ impl Location {
             // SQLite would take the name for a database without a file, one for each connection.
             #[cfg(feature = "sqlite")]
             Some(("sqlite", path)) if !path.is_empty() && path != ":memory:" => Ok(Self::Sqlite(path.into())),
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres),
             _ => {
-                let known = if cfg!(feature = "sqlite") { "sqlite:PATH or memory:" } else { "memory:" };
-                let message = format!("{url:?} names no store; expected {known}");
+                let mut known = vec!["memory:"];
+                if cfg!(feature = "postgres") {
+                    known.insert(0, "postgres://USER@HOST/DATABASE");
+                }
+                if cfg!(feature = "sqlite") {
+                    known.insert(0, "sqlite:PATH");
+                }
+                let known = known.join(" or ");
+                let message = format!("{:?} names no store; expected {known}", without_password(url));
                 Err(StoreError::new(StoreErrorKind::Unusable, message))
             }
         }
     }
+}
+
+/// A part of a change as the log keeps it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {
+    serde_json::to_string(value)
+        .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("could not encode a change: {error}")))
 }
 
 /// Whether a log that holds `oldest` to `current` has everything that a reader who saw `after` has missed.

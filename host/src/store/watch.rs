@@ -23,6 +23,12 @@ impl Watchers {
         }
     }
 
+    /// Who is watched.
+    #[must_use]
+    pub fn watched(&self) -> Vec<UserId> {
+        self.users.lock().keys().cloned().collect()
+    }
+
     /// Begins to watch a user.
     #[must_use]
     pub fn watch(self: &Arc<Self>, user: UserId) -> Watch {

@@ -210,7 +210,7 @@ impl Store for SqliteStore {
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
         // Encoded here, on the caller's thread: the committer's time is everybody's.
-        let (origin, events) = (encode(&commit.origin)?, encode(&commit.changes)?);
+        let (origin, events) = (super::encode(&commit.origin)?, super::encode(&commit.changes)?);
         self.ask(commit.deadline, |reply| Job::Commit { commit, origin, events, reply })
     }
 
@@ -237,9 +237,4 @@ impl Store for SqliteStore {
         })?;
         if self.writer.is_some() { self.ask(None, |reply| Job::Probe { reply }) } else { Ok(()) }
     }
-}
-
-fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("could not encode a change: {error}")))
 }

@@ -1,0 +1,474 @@
+//! The store that any number of hosts share: PostgreSQL, or a database that speaks as it does.
+//!
+//! A read is one statement, a commit of one change is one statement, and no statement concerns more than one user. Commits
+//! are not collected as they are for SQLite: the database itself lets commits of different connections share a flush.
+
+mod commit;
+mod connect;
+mod follow;
+mod migrate;
+mod read;
+mod statement;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Pool, PoolError};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Row};
+
+use self::commit::{Commits, Failed, Prepared};
+use self::connect::Address;
+use self::follow::News;
+use self::read::Questions;
+use self::statement::{Lease, Params, Statement, Trouble};
+use super::{
+    Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreError, StoreErrorKind,
+    StoreResult, Versioned, Watch,
+};
+use crate::model::{ConversationData, UserId, UserState, Version};
+use crate::settings::PostgresSettings;
+
+/// The first pause before something is tried again; each next one is twice as long, up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+
+/// Keeps groups, marks and custom data in PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    /// Its threads move messages; statements are waited for on the threads of those who ask.
+    runtime: Option<Runtime>,
+    read_only: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: Arc<Address>,
+    pool: Pool,
+    timeout: Duration,
+    questions: Questions,
+    commits: Commits,
+    news: News,
+    /// Whether statements are prepared: until something between shows that it does not keep track of them.
+    prepared: AtomicBool,
+}
+
+impl PostgresStore {
+    /// Opens a database, as `postgres://USER@HOST/DATABASE`, and brings its schema to this program's version if the
+    /// settings say so. Blocks, as all methods do: not for use in asynchronous code.
+    ///
+    /// # Errors
+    ///
+    /// When the URL or the settings cannot be used, the database cannot be reached, or its schema is of another version.
+    pub fn open(url: &str, settings: &PostgresSettings) -> StoreResult<Self> {
+        Self::open_as(url, settings, settings.migrate, false)
+    }
+
+    /// Opens a database to read it; of the standby too. Its schema is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::open`].
+    pub fn open_read_only(url: &str, settings: &PostgresSettings) -> StoreResult<Self> {
+        Self::open_as(url, settings, false, true)
+    }
+
+    /// Brings a database's schema to this program's version. Answers the versions before and after.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::open`].
+    pub fn migrate(url: &str, settings: &PostgresSettings) -> StoreResult<(u32, u32)> {
+        let address = Arc::new(Address::parse(url, settings)?);
+        let number = |version: i32| u32::try_from(version).unwrap_or_default();
+        let versions = runtime()?.block_on(async {
+            let mut client = connect(&address).await?;
+            let before = migrate::version(&client).await.map_err(|error| in_schema(&address, &error))?;
+            Ok((before, migrate::migrate(&mut client).await.map_err(|error| in_schema(&address, &error))?))
+        });
+        let (before, after) = versions?;
+        check_schema(&address, after)?;
+        Ok((number(before), number(after)))
+    }
+
+    fn open_as(url: &str, settings: &PostgresSettings, migrate: bool, read_only: bool) -> StoreResult<Self> {
+        let address = Arc::new(Address::parse(url, settings)?);
+        let runtime = runtime()?;
+        let (news, changed) = News::new(settings.listen && !read_only);
+        let shared = Arc::new(Shared {
+            pool: address.pool(settings)?,
+            address: Arc::clone(&address),
+            timeout: settings.timeout(),
+            questions: Questions::new(),
+            commits: Commits::new(settings.timeout_ms),
+            news,
+            prepared: AtomicBool::new(settings.prepare),
+        });
+        runtime.block_on(async {
+            let mut client = connect(&address).await?;
+            let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
+            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
+            check_promises(&client, &address).await
+        })?;
+        if let Some(changed) = changed {
+            runtime.spawn(follow::tell(Arc::downgrade(&shared), changed));
+        }
+        if settings.listen {
+            runtime.spawn(follow::listen(Arc::downgrade(&shared)));
+        }
+        runtime.spawn(follow::poll(Arc::downgrade(&shared)));
+        Ok(Self { shared, runtime: Some(runtime), read_only })
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("it is there until the store is dropped").block_on(future)
+    }
+
+    fn read<T>(
+        &self,
+        statement: &Statement,
+        params: Params<'_>,
+        decode: impl Fn(&Row) -> Result<T, Trouble>,
+    ) -> StoreResult<T> {
+        self.wait(self.shared.read(statement, params, decode))
+    }
+
+    fn versioned<T>(
+        &self,
+        statement: &Statement,
+        params: Params<'_>,
+        decode: impl Fn(&Row) -> Result<T, Trouble>,
+    ) -> StoreResult<Versioned<T>> {
+        self.read(statement, params, |row| read::versioned(row, &decode))
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        // Waits for nothing, so that a store can be dropped anywhere.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn runtime() -> StoreResult<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(4))
+        .thread_name("convgroups-postgres")
+        .enable_all()
+        .build()
+        .map_err(|error| StoreError::new(StoreErrorKind::Unusable, format!("could not start threads: {error}")))
+}
+
+/// A connection outside of the pool.
+async fn connect(address: &Address) -> StoreResult<Client> {
+    let (client, _) = address.connect(None).await.map_err(|error| {
+        StoreError::new(StoreErrorKind::Unusable, format!("{}: {}", address.name(), Trouble::Connect(error)))
+    })?;
+    Ok(client)
+}
+
+fn in_schema(address: &Address, error: &tokio_postgres::Error) -> StoreError {
+    let what = statement::describe(error);
+    let message = format!("{}: could not read or migrate the schema convgroups: {what}", address.name());
+    StoreError::new(StoreErrorKind::Unusable, message)
+}
+
+fn check_schema(address: &Address, found: i32) -> StoreResult<()> {
+    let (name, known) = (address.name(), migrate::CURRENT);
+    let message = match found.cmp(&known) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Greater => {
+            format!("{name} has a schema of version {found}; this program knows {known}: use a newer program")
+        }
+        std::cmp::Ordering::Less => {
+            format!("{name} has a schema of version {found}; this program needs {known}: run `convgroups migrate`")
+        }
+    };
+    Err(StoreError::new(StoreErrorKind::Unusable, message))
+}
+
+/// What a database must be able to do for the store to keep its word.
+async fn check_promises(client: &Client, address: &Address) -> StoreResult<()> {
+    let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit', true),
+                    current_setting('fsync', true)";
+    let row = client.query_typed_one(settings, &[]).await.map_err(|error| in_schema(address, &error))?;
+    let value = |index: usize| row.try_get::<_, Option<String>>(index).ok().flatten();
+    if let Some(encoding) = value(0).filter(|encoding| encoding != "UTF8") {
+        let message =
+            format!("{} keeps text as {encoding}; a database with the encoding UTF8 is needed", address.name());
+        return Err(StoreError::new(StoreErrorKind::Unusable, message));
+    }
+    for (name, value) in [("synchronous_commit", value(1)), ("fsync", value(2))] {
+        if value.as_deref() == Some("off") {
+            tracing::warn!(database = address.name(), "{name} is off: a crash of the database can lose changes");
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Asks, and asks again while that may help and there is time.
+    async fn read<T>(
+        &self,
+        statement: &Statement,
+        params: Params<'_>,
+        decode: impl Fn(&Row) -> Result<T, Trouble>,
+    ) -> StoreResult<T> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = Pause::default();
+        loop {
+            let asked = self.once(deadline, async |lease| lease.ask(statement, params).await).await;
+            match asked.and_then(|row| decode(&row)) {
+                Ok(value) => return Ok(value),
+                Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {
+                    tracing::debug!(%trouble, "reading again");
+                }
+                Err(trouble) => return Err(self.failed(&trouble, StoreErrorKind::Unavailable)),
+            }
+        }
+    }
+
+    /// Uses a connection once. One that failed, or did not answer in time, does not go back.
+    async fn once<T, E: From<Trouble> + AsTrouble>(
+        &self,
+        deadline: Instant,
+        work: impl AsyncFnOnce(&Lease) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let connection = match tokio::time::timeout_at(deadline.into(), self.pool.get()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(PoolError::Backend(error))) => return Err(Trouble::Connect(error).into()),
+            Ok(Err(_)) | Err(_) => return Err(Trouble::Pool.into()),
+        };
+        let lease = Lease::new(connection, self.prepared.load(Ordering::Relaxed));
+        let result = match tokio::time::timeout_at(deadline.into(), work(&lease)).await {
+            Ok(result) => result,
+            Err(_) => Err(Trouble::Slow.into()),
+        };
+        if let Err(error) = &result {
+            lease.discard();
+            if error.trouble().is_about_preparation() && self.prepared.swap(false, Ordering::Relaxed) {
+                tracing::warn!(
+                    trouble = %error.trouble(),
+                    "something between here and the database does not keep track of prepared statements; they are sent \
+                     whole from now on, which costs the database more (postgres.prepare = false spares the attempt)"
+                );
+            }
+        }
+        result
+    }
+
+    /// Commits. As long as it is not known what became of an attempt, the same commit is tried again: the version lets one
+    /// of them through at most, and the token in the log tells whether one did.
+    async fn commit(&self, prepared: &Prepared<'_>) -> StoreResult<CommitOutcome> {
+        let now = Instant::now();
+        let deadline = prepared.commit.deadline.unwrap_or(now + self.timeout);
+        let mut pause = Pause::default();
+        let mut open = false;
+        loop {
+            let tried = self.once(deadline, async |lease| self.commits.run(lease, prepared).await).await;
+            let failed = match tried {
+                Ok(true) => return Ok(CommitOutcome::Committed(prepared.version)),
+                Ok(false) if open => return self.resolve(prepared).await,
+                Ok(false) => return Ok(CommitOutcome::Conflict),
+                Err(failed) => failed,
+            };
+            open |= failed.open;
+            let trouble = failed.trouble;
+            if trouble.needs_rerun() && !open {
+                return Ok(CommitOutcome::Conflict);
+            }
+            if trouble.is_transient() && pause.until(deadline).await {
+                tracing::debug!(%trouble, "committing again");
+                continue;
+            }
+            let kind = match () {
+                () if open => StoreErrorKind::OutcomeUnknown,
+                () if trouble.is_violation() => StoreErrorKind::Corrupt,
+                () => StoreErrorKind::Unavailable,
+            };
+            return Err(self.failed(&trouble, kind));
+        }
+    }
+
+    /// What became of a commit whose answer was lost, now that the user is no longer at its base version: nothing of it can
+    /// come any more.
+    async fn resolve(&self, prepared: &Prepared<'_>) -> StoreResult<CommitOutcome> {
+        let (user, version) = (prepared.commit.user.as_str(), prepared.version.0.cast_signed());
+        let (token, oldest) = self
+            .read(&self.questions.commit, &[&user, &version], read::logged)
+            .await
+            .map_err(|error| StoreError::new(StoreErrorKind::OutcomeUnknown, error.message))?;
+        match token {
+            Some(token) if token == prepared.token => Ok(CommitOutcome::Committed(prepared.version)),
+            Some(_) => Ok(CommitOutcome::Conflict),
+            None if oldest.is_some_and(|oldest| oldest <= prepared.commit.base.next()) => Ok(CommitOutcome::Conflict),
+            None => {
+                let name = self.address.name();
+                let message = format!("{name}: the answer to a commit was lost, and the log no longer reaches there");
+                Err(StoreError::new(StoreErrorKind::OutcomeUnknown, message))
+            }
+        }
+    }
+
+    fn failed(&self, trouble: &Trouble, kind: StoreErrorKind) -> StoreError {
+        let kind = if matches!(trouble, Trouble::Unreadable(_)) { StoreErrorKind::Corrupt } else { kind };
+        StoreError::new(kind, format!("{}: {trouble}", self.address.name()))
+    }
+}
+
+/// Errors that are troubles or have one.
+trait AsTrouble {
+    fn trouble(&self) -> &Trouble;
+}
+
+impl AsTrouble for Trouble {
+    fn trouble(&self) -> &Trouble {
+        self
+    }
+}
+
+impl AsTrouble for Failed {
+    fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self { open: trouble.leaves_open(), trouble }
+    }
+}
+
+/// Pauses that grow.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// Waits a little, by chance; answers false when there is no time left.
+    async fn until(&mut self, deadline: Instant) -> bool {
+        let pause = self.0.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.0 = (self.0 * 2).min(MAX_PAUSE);
+        if Instant::now() + pause >= deadline {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+}
+
+/// A number as the database has it. What is beyond its numbers is beyond everything that it has.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+impl Store for PostgresStore {
+    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>> {
+        self.versioned(&self.shared.questions.groups, &[&user.as_str()], read::groups)
+    }
+
+    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        let params: Params<'_> = &[&user.as_str(), &group, &ids];
+        self.versioned(&self.shared.questions.contains, params, |row| read::contains(row, ids))
+    }
+
+    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
+        self.versioned(&self.shared.questions.size, &[&user.as_str(), &group], read::size)
+    }
+
+    fn page(
+        &self,
+        user: &UserId,
+        group: Option<&str>,
+        after: u64,
+        limit: u32,
+    ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
+        let (user, after, limit) = (user.as_str(), number(after), i64::from(limit.min(MAX_PAGE)));
+        let questions = &self.shared.questions;
+        match group {
+            Some(group) => self.versioned(&questions.page, &[&user, &group, &after, &limit], read::page),
+            None => self.versioned(&questions.page_of_all, &[&user, &after, &limit], read::page),
+        }
+    }
+
+    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
+        let params: Params<'_> = &[&user.as_str(), &ids];
+        self.versioned(&self.shared.questions.memberships, params, |row| read::memberships(row, ids))
+    }
+
+    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
+        let params: Params<'_> = &[&user.as_str(), &ids];
+        self.versioned(&self.shared.questions.data, params, |row| read::data(row, ids))
+    }
+
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
+        self.versioned(&self.shared.questions.data_count, &[&user.as_str()], |row| read::count(row, 2))
+    }
+
+    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
+        let (user, after, limit) = (user.as_str(), number(after), i64::from(limit.min(MAX_PAGE)));
+        let page = |row: &Row| Ok(read::page(row)?.unwrap_or_default());
+        self.versioned(&self.shared.questions.page_of_data, &[&user, &after, &limit], page)
+    }
+
+    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
+        self.versioned(&self.shared.questions.state, &[&user.as_str()], read::state)
+    }
+
+    fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
+        if self.read_only {
+            let message = format!("{} was opened to be read only", self.shared.address.name());
+            return Err(StoreError::new(StoreErrorKind::Unusable, message));
+        }
+        if commit.base >= Version::MAX {
+            return Ok(CommitOutcome::Conflict);
+        }
+        let prepared = Prepared {
+            version: commit.base.next(),
+            token: fastrand::u128(..).to_be_bytes().to_vec(),
+            origin: super::encode(&commit.origin)?,
+            events: super::encode(&commit.changes)?,
+            commit: &commit,
+        };
+        let outcome = self.wait(self.shared.commit(&prepared))?;
+        if let CommitOutcome::Committed(_) = outcome {
+            self.shared.news.committed(&commit.user);
+        }
+        Ok(outcome)
+    }
+
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+        let (id, from, limit) = (user.as_str(), number(after.0), i64::from(limit.min(MAX_BATCH)));
+        let params: Params<'_> = &[&id, &from, &limit];
+        let changes = self.read(&self.shared.questions.changes, params, |row| read::changes(row, after))?;
+        changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)
+    }
+
+    fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
+        // Every id comes after the empty text.
+        let (after, limit) = (after.map_or("", UserId::as_str), i64::from(limit.min(MAX_BATCH)));
+        self.read(&self.shared.questions.users, &[&after, &limit], read::users)
+    }
+
+    fn watch(&self, user: &UserId) -> Option<Watch> {
+        Some(self.shared.news.watchers.watch(user.clone()))
+    }
+
+    fn health(&self) -> StoreResult<()> {
+        let standby = self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1))?;
+        if standby && !self.read_only {
+            let message = format!("{} is a standby, which cannot be written to", self.shared.address.name());
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,305 @@
+//! Questions to the database. Each is one statement, and so answers from one moment.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
+
+use super::statement::{Statement, Trouble, column};
+use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
+use crate::store::{Changes, GroupEntry, GroupList, Member, Versioned, log_reaches};
+
+/// The statements. `$1` is the user, but for those about all users.
+#[derive(Debug)]
+pub(super) struct Questions {
+    pub(super) groups: Statement,
+    pub(super) contains: Statement,
+    pub(super) size: Statement,
+    pub(super) page: Statement,
+    pub(super) page_of_all: Statement,
+    pub(super) memberships: Statement,
+    pub(super) data: Statement,
+    pub(super) data_count: Statement,
+    pub(super) page_of_data: Statement,
+    pub(super) state: Statement,
+    pub(super) changes: Statement,
+    pub(super) commit: Statement,
+    pub(super) users: Statement,
+    pub(super) versions: Statement,
+    pub(super) health: Statement,
+}
+
+impl Questions {
+    pub(super) fn new() -> Self {
+        let (text, texts, number) = (Type::TEXT, Type::TEXT_ARRAY, Type::INT8);
+        let of_user = |rest: &str, types: &[Type]| {
+            let version = "SELECT version FROM convgroups.users WHERE user_id = $1";
+            let types: Vec<Type> = [text.clone()].iter().chain(types).cloned().collect();
+            Statement::new(&rest.replacen("VERSION", &format!("TAG, ({version})"), 1), &types)
+        };
+        let group = "(SELECT number FROM convgroups.groups WHERE user_id = $1 AND name = $2)";
+        let in_group = |rest: &str, types: &[Type]| of_user(&rest.replace("GROUP_NUMBER", group), types);
+        Self {
+            groups: of_user(
+                "SELECT VERSION, (SELECT groups_created FROM convgroups.users WHERE user_id = $1),
+                 ARRAY(SELECT number FROM convgroups.groups WHERE user_id = $1 ORDER BY number),
+                 ARRAY(SELECT name FROM convgroups.groups WHERE user_id = $1 ORDER BY number)",
+                &[],
+            ),
+            contains: in_group(
+                "SELECT VERSION, GROUP_NUMBER,
+                 ARRAY(SELECT conversation_id FROM convgroups.members
+                       WHERE user_id = $1 AND group_number = GROUP_NUMBER AND conversation_id = ANY($3))",
+                &[text.clone(), texts.clone()],
+            ),
+            size: in_group(
+                "SELECT VERSION, GROUP_NUMBER,
+                 (SELECT count(*) FROM convgroups.members WHERE user_id = $1 AND group_number = GROUP_NUMBER)",
+                std::slice::from_ref(&text),
+            ),
+            page: in_group(
+                "WITH page AS (
+                     SELECT conversation_id, position FROM convgroups.members
+                     WHERE user_id = $1 AND group_number = GROUP_NUMBER AND position > $3
+                     ORDER BY position LIMIT $4
+                 )
+                 SELECT VERSION, GROUP_NUMBER,
+                 ARRAY(SELECT conversation_id FROM page ORDER BY position),
+                 ARRAY(SELECT position FROM page ORDER BY position)",
+                &[text.clone(), number.clone(), number.clone()],
+            ),
+            page_of_all: of_user(
+                "WITH page AS (
+                     SELECT conversation_id, min(position) AS position FROM (
+                         SELECT conversation_id, position FROM convgroups.members WHERE user_id = $1
+                         UNION ALL SELECT conversation_id, position FROM convgroups.conversations WHERE user_id = $1
+                     ) AS known GROUP BY conversation_id HAVING min(position) > $2 ORDER BY 2 LIMIT $3
+                 )
+                 SELECT VERSION, 0,
+                 ARRAY(SELECT conversation_id FROM page ORDER BY position),
+                 ARRAY(SELECT position FROM page ORDER BY position)",
+                &[number.clone(), number.clone()],
+            ),
+            memberships: of_user(
+                "WITH held AS (
+                     SELECT groups.number, groups.name, members.conversation_id
+                     FROM convgroups.groups JOIN convgroups.members
+                     ON members.user_id = groups.user_id AND members.group_number = groups.number
+                     WHERE groups.user_id = $1 AND members.user_id = $1 AND members.conversation_id = ANY($2)
+                 )
+                 SELECT VERSION,
+                 ARRAY(SELECT conversation_id FROM held ORDER BY number, conversation_id),
+                 ARRAY(SELECT name FROM held ORDER BY number, conversation_id)",
+                std::slice::from_ref(&texts),
+            ),
+            data: of_user(
+                "WITH found AS (
+                     SELECT conversation_id, marks, custom_data FROM convgroups.conversations
+                     WHERE user_id = $1 AND conversation_id = ANY($2)
+                 )
+                 SELECT VERSION,
+                 ARRAY(SELECT conversation_id FROM found ORDER BY conversation_id),
+                 ARRAY(SELECT marks FROM found ORDER BY conversation_id),
+                 ARRAY(SELECT custom_data FROM found ORDER BY conversation_id)",
+                std::slice::from_ref(&texts),
+            ),
+            data_count: of_user(
+                "SELECT VERSION, (SELECT count(*) FROM convgroups.conversations WHERE user_id = $1)",
+                &[],
+            ),
+            page_of_data: of_user(
+                "WITH page AS (
+                     SELECT conversation_id, position FROM convgroups.conversations
+                     WHERE user_id = $1 AND position > $2 ORDER BY position LIMIT $3
+                 )
+                 SELECT VERSION, 0,
+                 ARRAY(SELECT conversation_id FROM page ORDER BY position),
+                 ARRAY(SELECT position FROM page ORDER BY position)",
+                &[number.clone(), number.clone()],
+            ),
+            state: of_user(
+                "SELECT VERSION,
+                 ARRAY(SELECT number FROM convgroups.groups WHERE user_id = $1 ORDER BY number),
+                 ARRAY(SELECT name FROM convgroups.groups WHERE user_id = $1 ORDER BY number),
+                 ARRAY(SELECT group_number FROM convgroups.members WHERE user_id = $1 ORDER BY group_number, position),
+                 ARRAY(SELECT conversation_id FROM convgroups.members WHERE user_id = $1 ORDER BY group_number, position),
+                 ARRAY(SELECT conversation_id FROM convgroups.conversations WHERE user_id = $1 ORDER BY position),
+                 ARRAY(SELECT marks FROM convgroups.conversations WHERE user_id = $1 ORDER BY position),
+                 ARRAY(SELECT custom_data FROM convgroups.conversations WHERE user_id = $1 ORDER BY position)",
+                &[],
+            ),
+            changes: of_user(
+                "WITH recent AS (
+                     SELECT version, origin, events FROM convgroups.log
+                     WHERE user_id = $1 AND version > $2 ORDER BY version LIMIT $3
+                 )
+                 SELECT VERSION,
+                 (SELECT min(version) FROM convgroups.log WHERE user_id = $1),
+                 ARRAY(SELECT version FROM recent ORDER BY version),
+                 ARRAY(SELECT origin FROM recent ORDER BY version),
+                 ARRAY(SELECT events FROM recent ORDER BY version)",
+                &[number.clone(), number.clone()],
+            ),
+            commit: of_user(
+                "SELECT VERSION,
+                 (SELECT token FROM convgroups.log WHERE user_id = $1 AND version = $2),
+                 (SELECT min(version) FROM convgroups.log WHERE user_id = $1)",
+                std::slice::from_ref(&number),
+            ),
+            users: Statement::new(
+                "SELECT TAG, ARRAY(SELECT user_id FROM convgroups.users WHERE user_id > $1 ORDER BY user_id LIMIT $2)",
+                &[text.clone(), number],
+            ),
+            versions: Statement::new(
+                "WITH found AS (SELECT user_id, version FROM convgroups.users WHERE user_id = ANY($1))
+                 SELECT TAG,
+                 ARRAY(SELECT user_id FROM found ORDER BY user_id),
+                 ARRAY(SELECT version FROM found ORDER BY user_id)",
+                &[texts],
+            ),
+            health: Statement::new(
+                "SELECT TAG, pg_is_in_recovery(), (SELECT count(*) FROM convgroups.schema_version)",
+                &[],
+            ),
+        }
+    }
+}
+
+type Decoded<T> = Result<T, Trouble>;
+
+/// The user's version, in the column after the tag; nothing for a user nobody has changed anything for.
+pub(super) fn version(row: &Row) -> Decoded<Option<Version>> {
+    column::<Option<i64>>(row, 1)?.map(checked_version).transpose()
+}
+
+fn checked_version(number: i64) -> Decoded<Version> {
+    let version = u64::try_from(number).map(Version).ok().filter(|version| *version <= Version::MAX);
+    version.ok_or_else(|| Trouble::Unreadable(format!("{number} is no version")))
+}
+
+/// A value at the user's version.
+pub(super) fn versioned<T>(row: &Row, decode: impl FnOnce(&Row) -> Decoded<T>) -> Decoded<Versioned<T>> {
+    Ok(Versioned { version: version(row)?.unwrap_or_default(), value: decode(row)? })
+}
+
+pub(super) fn groups(row: &Row) -> Decoded<GroupList> {
+    let created = column::<Option<i32>>(row, 2)?.unwrap_or_default();
+    let groups = column::<Vec<i32>>(row, 3)?.into_iter().zip(column::<Vec<String>>(row, 4)?);
+    let groups = groups.map(|(id, name)| Ok(GroupEntry { id: unsigned(id)?, name })).collect::<Decoded<_>>()?;
+    Ok(GroupList { groups, created: unsigned(created)? })
+}
+
+/// Nothing when there is no such group.
+fn of_group<T>(row: &Row, decode: impl FnOnce(&Row) -> Decoded<T>) -> Decoded<Option<T>> {
+    column::<Option<i32>>(row, 2)?.map(|_| decode(row)).transpose()
+}
+
+pub(super) fn contains(row: &Row, ids: &[&str]) -> Decoded<Option<Vec<bool>>> {
+    of_group(row, |row| {
+        let held: std::collections::HashSet<&str> = column::<Vec<&str>>(row, 3)?.into_iter().collect();
+        Ok(ids.iter().map(|id| held.contains(id)).collect())
+    })
+}
+
+pub(super) fn size(row: &Row) -> Decoded<Option<u32>> {
+    of_group(row, |row| count(row, 3))
+}
+
+pub(super) fn page(row: &Row) -> Decoded<Option<Vec<Member>>> {
+    of_group(row, |row| {
+        let members = column::<Vec<String>>(row, 3)?.into_iter().zip(column::<Vec<i64>>(row, 4)?);
+        members
+            .map(|(conversation_id, position)| Ok(Member { conversation_id, position: unsigned(position)? }))
+            .collect()
+    })
+}
+
+pub(super) fn memberships(row: &Row, ids: &[&str]) -> Decoded<Vec<Vec<String>>> {
+    let mut names: std::collections::HashMap<&str, Vec<String>> = std::collections::HashMap::new();
+    for (id, name) in column::<Vec<&str>>(row, 2)?.into_iter().zip(column::<Vec<String>>(row, 3)?) {
+        names.entry(id).or_default().push(name);
+    }
+    Ok(ids.iter().map(|id| names.get(id).cloned().unwrap_or_default()).collect())
+}
+
+pub(super) fn data(row: &Row, ids: &[&str]) -> Decoded<Vec<ConversationData>> {
+    let found = conversations(row, 2)?;
+    let find = |id: &str| {
+        let place = found.binary_search_by(|data| data.conversation_id.as_str().cmp(id)).ok();
+        place.and_then(|place| found.get(place)).cloned().unwrap_or_else(|| ConversationData::none(id))
+    };
+    Ok(ids.iter().map(|id| find(id)).collect())
+}
+
+/// Conversations from three columns, the first of which is at `index`.
+fn conversations(row: &Row, index: usize) -> Decoded<Vec<ConversationData>> {
+    let ids = column::<Vec<String>>(row, index)?;
+    let noted = column::<Vec<i64>>(row, index + 1)?.into_iter().zip(column::<Vec<String>>(row, index + 2)?);
+    let conversation = |(conversation_id, (marks, custom_data)): (String, (i64, String))| ConversationData {
+        conversation_id,
+        marks: marks.cast_unsigned(),
+        custom_data,
+    };
+    Ok(ids.into_iter().zip(noted).map(conversation).collect())
+}
+
+/// A number of rows.
+pub(super) fn count(row: &Row, index: usize) -> Decoded<u32> {
+    unsigned(column::<i64>(row, index)?)
+}
+
+pub(super) fn state(row: &Row) -> Decoded<UserState> {
+    let names = column::<Vec<i32>>(row, 2)?.into_iter().zip(column::<Vec<String>>(row, 3)?);
+    let mut members = column::<Vec<i32>>(row, 4)?.into_iter().zip(column::<Vec<String>>(row, 5)?).peekable();
+    let mut groups = Vec::new();
+    for (number, group_name) in names {
+        let mut conversation_id_list = Vec::new();
+        while let Some((_, id)) = members.next_if(|(group, _)| *group == number) {
+            conversation_id_list.push(id);
+        }
+        groups.push(GroupState { group_name, conversation_id_list });
+    }
+    if let Some((group, _)) = members.next() {
+        return Err(Trouble::Unreadable(format!("there are conversations in group {group}, which is not there")));
+    }
+    Ok(UserState { groups, conversations: conversations(row, 6)? })
+}
+
+/// The changes after a version; nothing when the log does not reach.
+pub(super) fn changes(row: &Row, after: Version) -> Decoded<Option<Changes>> {
+    let current = version(row)?.unwrap_or_default();
+    let oldest = column::<Option<i64>>(row, 2)?.map(checked_version).transpose()?;
+    if !log_reaches(after, oldest, current) {
+        return Ok(None);
+    }
+    let logged = column::<Vec<&str>>(row, 4)?.into_iter().zip(column::<Vec<&str>>(row, 5)?);
+    let changes = column::<Vec<i64>>(row, 3)?.into_iter().zip(logged).map(|(version, (origin, events))| {
+        Ok(LoggedChange { version: checked_version(version)?, origin: json(origin)?, events: json(events)? })
+    });
+    changes.collect::<Decoded<_>>().map(|changes| Some(Changes::Since(changes)))
+}
+
+pub(super) fn users(row: &Row) -> Decoded<Vec<UserId>> {
+    let ids = column::<Vec<String>>(row, 1)?;
+    ids.into_iter().map(|id| UserId::new(id).map_err(|error| Trouble::Unreadable(error.to_string()))).collect()
+}
+
+/// Users and their versions.
+pub(super) fn versions(row: &Row) -> Decoded<Vec<(String, i64)>> {
+    Ok(column::<Vec<String>>(row, 1)?.into_iter().zip(column::<Vec<i64>>(row, 2)?).collect())
+}
+
+/// What the log says of a version: the token of the commit that led to it, if it is there, and the oldest version there.
+pub(super) fn logged(row: &Row) -> Decoded<(Option<Vec<u8>>, Option<Version>)> {
+    let oldest = column::<Option<i64>>(row, 3)?.map(checked_version).transpose()?;
+    Ok((column(row, 2)?, oldest))
+}
+
+fn unsigned<T, U: TryFrom<T>>(number: T) -> Decoded<U>
+where
+    T: Copy + std::fmt::Display + for<'a> FromSql<'a>,
+{
+    U::try_from(number).map_err(|_| Trouble::Unreadable(format!("{number} is out of its range")))
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Decoded<T> {
+    serde_json::from_str(text).map_err(|error| Trouble::Unreadable(error.to_string()))
+}
