@@ -119,7 +119,7 @@ fn a_place_to_resume_from_that_is_none_is_refused() {
 fn a_reader_that_is_cut_off_again_and_again_gets_every_change_once_and_in_order() {
     const WRITERS: usize = 3;
     const CHANGES: usize = 100;
-    for store in [convgroups_tests::TestStore::memory(), convgroups_tests::TestStore::sqlite()] {
+    for (_, store) in convgroups_tests::TestStore::all() {
         let setup = Setup::default().store(store.store.clone()).with(|settings| {
             settings.events.keep_per_user = 10_000;
             settings.server.max_event_streams_per_user = 10_000;
