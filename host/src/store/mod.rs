@@ -259,19 +259,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When it cannot.
     fn health(&self) -> StoreResult<()>;
 
-    /// How many commits shared how many flushes since the store was opened; nothing where each has its own.
-    fn batches(&self) -> BatchCounts {
-        BatchCounts::default()
+    /// How much it has to do.
+    fn counts(&self) -> StoreCounts {
+        StoreCounts::default()
     }
 }
 
-/// How commits were made durable together.
+/// How much a store has had to do since it was opened, and has to do now. What it does not have is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BatchCounts {
+pub struct StoreCounts {
     /// Commits, conflicts included.
     pub commits: u64,
-    /// Flushes.
+    /// Flushes that the store made for them itself.
     pub flushes: u64,
+    /// Open connections to a database.
+    pub connections: u64,
+    /// Those of them that are in use.
+    pub connections_in_use: u64,
+    /// Calls that wait for one.
+    pub connections_awaited: u64,
 }
 
 /// Opens the store that a URL names: `sqlite:PATH`, created if it is not there, for this host alone;

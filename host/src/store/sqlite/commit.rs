@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::read::group_id;
 use super::{failed, file};
 use crate::model::{Change, ConversationData, Positions, Version};
-use crate::store::{BatchCounts, Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult, Watchers};
+use crate::store::{Commit, CommitOutcome, StoreCounts, StoreError, StoreErrorKind, StoreResult, Watchers};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
 pub(super) const MAX_BATCH: usize = 256;
@@ -40,8 +40,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn batches(&self) -> BatchCounts {
-        BatchCounts { commits: self.commits.load(Ordering::Relaxed), flushes: self.flushes.load(Ordering::Relaxed) }
+    pub(super) fn counts(&self) -> StoreCounts {
+        let (commits, flushes) = (self.commits.load(Ordering::Relaxed), self.flushes.load(Ordering::Relaxed));
+        StoreCounts { commits, flushes, ..StoreCounts::default() }
     }
 }
 

@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use self::commit::{Committer, Job, Progress};
 use self::file::LockFile;
 use super::{
-    BatchCounts, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreError, StoreErrorKind, StoreResult,
+    Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
     Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
@@ -227,8 +227,8 @@ impl Store for SqliteStore {
         self.writer.as_ref().map(|writer| writer.progress.watchers.watch(user.clone()))
     }
 
-    fn batches(&self) -> BatchCounts {
-        self.writer.as_ref().map_or_else(BatchCounts::default, |writer| writer.progress.batches())
+    fn counts(&self) -> StoreCounts {
+        self.writer.as_ref().map_or_else(StoreCounts::default, |writer| writer.progress.counts())
     }
 
     fn health(&self) -> StoreResult<()> {
