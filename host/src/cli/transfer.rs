@@ -12,7 +12,7 @@ use std::time::Instant;
 use convgroups_host::UserId;
 use convgroups_host::model::{Change, ConversationData, GroupState, Origin};
 use convgroups_host::store::{
-    Commit, CommitOutcome, MAX_BATCH, MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES,
+    Commit, CommitOutcome, MAX_BATCH, MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES, Skip,
     SqliteStore, Store,
 };
 use parking_lot::Mutex;
@@ -444,7 +444,7 @@ fn write_batches(
         let failed = |reason: &str| bad_line(last_line, &format!("could not import what user {user} has: {reason}"));
         let base = store.groups(&user).map_err(|error| failed(&error.to_string()))?.version;
         let origin = Origin { method: "import".to_owned(), request_id: format!("line {last_line}") };
-        let commit = Commit { user: user.clone(), base, changes, origin, keep, deadline: None };
+        let commit = Commit { user: user.clone(), base, changes, origin, keep, skip: Skip::default(), deadline: None };
         match store.commit(commit).map_err(|error| failed(&error.to_string()))? {
             CommitOutcome::Committed(_) => {
                 let mut written = written.lock();
