@@ -106,7 +106,7 @@ pub(crate) enum Command {
         /// Where to; - is standard output.
         #[arg(default_value = "-")]
         file: PathBuf,
-        /// Go on with FILE.partial where an export was interrupted, if there is one.
+        /// Go on with FILE.partial where an export was interrupted, if there is one; users in it are not read again.
         #[arg(long)]
         resume: bool,
     },

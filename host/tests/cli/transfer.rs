@@ -564,7 +564,7 @@ fn an_import_that_is_killed_goes_on_where_it_was_and_ends_as_if_nothing_had_been
             let again = place.run(&["import", "all.ndjson", "--store", "sqlite:new.db"]);
             again.fails(1, &["already", "if an import of this file was interrupted, go on with --resume"]);
         }
-        wait += 40;
+        wait += wait / 2;
     }
     assert!(partly > 0, "it was never killed in the middle");
     // Versions too: nobody was written twice.

@@ -23,7 +23,8 @@ use crate::cli::{Done, Failed, Outcome, say};
 const READERS: usize = 8;
 /// Users that are written at a time: their commits share flushes.
 const WRITERS: usize = 32;
-/// What a user has is committed together, or once there is so much of it: groups, conversations in them, and marked ones.
+/// What a user has is committed together, up to so much of it: groups, conversations in them, and marked ones. A group that is
+/// larger is committed alone.
 const MAX_ITEMS_PER_COMMIT: usize = 50_000;
 
 pub(crate) fn import<S: Deref<Target = dyn Store>>(
@@ -131,18 +132,17 @@ impl Import<'_> {
             conversations: (part.conversations.len() - start.conversations) as u64,
         };
         let mut base = start.version;
+        // With each piece at least one, so that none is in the log: everybody begins with the whole state anyway.
+        let least = u64::from(counters.is_some());
         let mut versions = match counters {
-            // At least one, so that the log begins anew.
-            Some(there) if !start.moved => there.version.0.saturating_add(GAP).saturating_sub(base.0).max(1),
-            _ => 0,
+            Some(there) if !start.moved => there.version.0.saturating_add(GAP).saturating_sub(base.0).max(least),
+            _ => least,
         };
         let failed = |reason: &str| bad_line(line, &format!("could not import what user {user} has: {reason}"));
         for Piece { changes, group_ids, .. } in pieces(part, start) {
-            if changes.is_empty() {
-                if versions == 0 && group_ids.iter().all(|&count| count == 0) {
-                    continue;
-                }
-                versions = versions.max(1);
+            let nothing = changes.is_empty() && group_ids.iter().all(|&count| count == 0);
+            if nothing && (start.moved || counters.is_none()) {
+                continue;
             }
             let commit = Commit {
                 user: user.clone(),
@@ -157,7 +157,7 @@ impl Import<'_> {
                 CommitOutcome::Committed(version) => base = version,
                 CommitOutcome::Conflict => return Err(failed("somebody else is changing it")),
             }
-            versions = 0;
+            versions = least;
             written.users = u64::from(counters.is_some());
         }
         Ok(written)
@@ -237,9 +237,9 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// The last piece, or a new one if there is enough in it.
+    /// The last piece, or a new one if there is not enough room in it.
     fn with_room_for(&mut self, items: usize) -> &mut Piece {
-        if self.last.items > MAX_ITEMS_PER_COMMIT {
+        if self.last.items > 0 && self.last.items + items > MAX_ITEMS_PER_COMMIT {
             self.complete.push(std::mem::take(&mut self.last));
         }
         self.last.items += items;
@@ -301,4 +301,56 @@ impl Repetitions {
 fn key(user: &UserId, name: &str) -> u128 {
     let hash = |seed: u8| BuildHasherDefault::<DefaultHasher>::default().hash_one((seed, user.as_str(), name));
     u128::from(hash(0)) << 64 | u128::from(hash(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use convgroups_host::Version;
+    use convgroups_host::model::ConversationData;
+
+    use super::super::read::MAX_CONVERSATIONS_PER_GROUP;
+    use super::*;
+
+    /// The items of each piece, and the ids it leaves out, of groups with these ids and sizes and so many conversations.
+    fn cut(groups: &[(u32, usize)], conversations: usize, there: (usize, usize)) -> Vec<(usize, Vec<u32>)> {
+        let group = |&(id, size): &(u32, usize)| Group {
+            id: Some(id),
+            name: id.to_string(),
+            conversation_ids: vec![String::new(); size],
+        };
+        let part = Part {
+            user: UserId::new("alice").expect("valid"),
+            counters: Some(Counters { version: Version(1), groups_created: 9 }),
+            groups: groups.iter().map(group).collect(),
+            conversations: vec![ConversationData::default(); conversations],
+        };
+        let (version, groups_created) = (Version(0), 2);
+        let start = Start { version, groups_created, groups: there.0, conversations: there.1, moved: false };
+        let cut = pieces(part, &start);
+        for Piece { changes, items, .. } in &cut {
+            let count = |change: &Change| match change {
+                Change::GroupCreated { conversation_list, .. } => conversation_list.len() + 1,
+                Change::ConversationsChanged { conversation_list } => conversation_list.len(),
+                _ => 0,
+            };
+            assert_eq!(changes.iter().map(count).sum::<usize>(), *items);
+        }
+        cut.into_iter().map(|piece| (piece.items, piece.group_ids)).collect()
+    }
+
+    #[test]
+    fn a_user_is_cut_into_pieces_that_a_store_has_places_for() {
+        const MOST: usize = MAX_CONVERSATIONS_PER_GROUP;
+        const { assert!(MOST + 1 < 1 << 20, "a version has places for fewer") };
+        assert_eq!(cut(&[(1, 10), (4, 10)], 5, (0, 0)), [(27, vec![0, 2, 5])]);
+        assert_eq!(cut(&[(1, 10), (4, 10)], 5, (1, 0)), [(16, vec![2, 5])]);
+        assert_eq!(cut(&[(1, 10), (4, 10)], 5, (2, 3)), [(2, vec![])]);
+        assert_eq!(cut(&[(1, 10)], 5, (1, 5)), [(0, vec![])]);
+        // Of ids, those the user has given already are not left out again.
+        assert_eq!(cut(&[], 5, (0, 0)), [(5, vec![7])]);
+        assert_eq!(
+            cut(&[(1, 49_000), (2, MOST), (3, 0), (9, 49_998)], 50_001, (0, 0)),
+            [(49_001, vec![0]), (MOST + 1, vec![0]), (50_000, vec![0, 5, 0]), (50_000, vec![]), (1, vec![])]
+        );
+    }
 }

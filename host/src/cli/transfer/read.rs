@@ -13,8 +13,8 @@ use crate::cli::Failed;
 
 /// What stands together in a file of version 1 is cut after so many items: groups, conversations in them, and marked ones.
 const MAX_ITEMS: usize = 50_000;
-/// A group is committed in one piece, for which a store has places for a million items.
-const MAX_CONVERSATIONS_PER_GROUP: usize = 500_000;
+/// A group is committed in one piece, for which a store has places. No setting allows more either.
+pub(super) const MAX_CONVERSATIONS_PER_GROUP: usize = 1_000_000;
 /// A user who is beyond this version cannot be moved: it leaves room for many moves, and for all that happens between.
 const MAX_VERSION: Version = Version(Version::MAX.0 / 2);
 
