@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Commit, CommitOutcome, Store};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
 use convgroups_host::{Host, MemoryStore, Version};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{
@@ -237,6 +237,7 @@ fn a_stream_ends_with_its_signature_or_the_server_though_there_is_more_to_send()
             }],
             origin: Origin { method: "import".to_owned(), request_id: String::new() },
             keep: 1000,
+            skip: Skip::default(),
             deadline: None,
         };
         assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, Origin};
-use convgroups_host::store::{Bounds, Commit, Fault, GroupEntry, Staged, Store, Transaction, TransactionError};
+use convgroups_host::store::{Bounds, Commit, Fault, GroupEntry, Skip, Staged, Store, Transaction, TransactionError};
 use convgroups_tests::{TestStore, user};
 use proptest::prelude::*;
 
@@ -261,7 +261,17 @@ fn prepared(store: &Arc<dyn Store>) -> Plain {
     for changes in changes {
         let base = store.groups(&user("alice")).expect("reads").version;
         let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-        store.commit(Commit { user: user("alice"), base, changes, origin, keep: 1, deadline: None }).expect("commits");
+        store
+            .commit(Commit {
+                user: user("alice"),
+                base,
+                changes,
+                origin,
+                keep: 1,
+                skip: Skip::default(),
+                deadline: None,
+            })
+            .expect("commits");
     }
     plain.create("Gone");
     plain.remove("Gone");
@@ -309,7 +319,7 @@ proptest! {
             let shown = transaction.page_conversations(None, 0, 1000).expect("reads");
             if let Some(Staged { base, changes }) = transaction.into_staged() {
                 let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-                let commit = Commit { user: user("alice"), base, changes, origin, keep: 1, deadline: None };
+                let commit = Commit { user: user("alice"), base, changes, origin, keep: 1, skip: Skip::default(), deadline: None };
                 store.commit(commit).expect("commits");
             }
             let mut after = begin(&store);
@@ -329,8 +339,15 @@ fn a_change_by_somebody_else_between_two_reads_is_a_conflict() {
         transaction.list_groups().expect("reads");
         let change = Change::GroupDeleted { group_name: "Home".to_owned() };
         let origin = Origin { method: "test".to_owned(), request_id: String::new() };
-        let commit =
-            Commit { user: user("alice"), base: Version(2), changes: vec![change], origin, keep: 1, deadline: None };
+        let commit = Commit {
+            user: user("alice"),
+            base: Version(2),
+            changes: vec![change],
+            origin,
+            keep: 1,
+            skip: Skip::default(),
+            deadline: None,
+        };
         store.commit(commit).expect("commits");
         let again = transaction.remove_conversations("Work", &["c2c_1"]);
         assert_eq!(again, Err(TransactionError::Fault(Fault::Conflict)), "{kind}");

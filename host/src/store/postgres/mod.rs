@@ -431,11 +431,9 @@ impl Store for PostgresStore {
             let message = format!("{} was opened to be read only", self.shared.address.name());
             return Err(StoreError::new(StoreErrorKind::Unusable, message));
         }
-        if commit.base >= Version::MAX {
-            return Ok(CommitOutcome::Conflict);
-        }
+        let Some(version) = commit.version() else { return Ok(CommitOutcome::Conflict) };
         let prepared = Prepared {
-            version: commit.base.next(),
+            version,
             token: fastrand::u128(..).to_be_bytes().to_vec(),
             origin: super::encode(&commit.origin)?,
             events: super::encode(&commit.changes)?,

@@ -16,7 +16,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use self::commit::{Committer, Job, Progress};
+use self::commit::{Committer, Job, Logged, Progress};
 use self::file::LockFile;
 use super::{
     Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
@@ -210,8 +210,11 @@ impl Store for SqliteStore {
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
         // Encoded here, on the caller's thread: the committer's time is everybody's.
-        let (origin, events) = (super::encode(&commit.origin)?, super::encode(&commit.changes)?);
-        self.ask(commit.deadline, |reply| Job::Commit { commit, origin, events, reply })
+        let logged = match commit.skip.versions {
+            0 => Some(Logged { origin: super::encode(&commit.origin)?, events: super::encode(&commit.changes)? }),
+            _ => None,
+        };
+        self.ask(commit.deadline, |reply| Job::Commit { commit, logged, reply })
     }
 
     fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
