@@ -4,8 +4,10 @@
 //! - [`conformance`] runs case files against a host;
 //! - [`gated`] has a store that waits or fails when a test wants it to;
 //! - [`guests`] has the plugins that misbehave, as components;
+//! - [`load`] has callers and readers, and what must hold of them whatever happens;
 //! - [`model`] is a host in a few lines of plain code, to compare with;
 //! - [`native`] runs the reference plugin's rules without a sandbox;
+//! - [`proxy`] is a way to a server that breaks where a test wants it to;
 //! - [`server`] has a server to speak to.
 
 /// The README's programs, compiled and run.
@@ -17,8 +19,10 @@ pub mod conformance;
 pub mod contract;
 pub mod gated;
 pub mod guests;
+pub mod load;
 pub mod model;
 pub mod native;
+pub mod proxy;
 pub mod server;
 
 use std::sync::{Arc, LazyLock};

@@ -1,6 +1,8 @@
 //! A reference: the rules and the store as a few lines over plain lists, with none of the project's machinery.
 
-use convgroups_host::api::{Answer, ConversationOperationResult, Request};
+use convgroups_host::api::{
+    Answer, ConversationOperationResult, CustomData, GroupAndConversations, GroupName, Mark, Rename, Request,
+};
 use convgroups_host::model::{ConversationData, GroupState, UserState};
 use convgroups_host::settings::{Limits, WhenFull};
 
@@ -211,4 +213,35 @@ pub fn without_reasons(answer: Answer) -> Answer {
         _ => ConversationOperationResult { result_info: "malformed".to_owned(), ..result },
     };
     Answer::Results(results.into_iter().map(plain).collect())
+}
+
+/// Something that may change something: few names and ids, so that callers meet.
+#[must_use]
+pub fn some_change(random: &mut fastrand::Rng) -> Request {
+    let name = |random: &mut fastrand::Rng| ["Work", "Home", "Büro", "x", "y"][random.usize(..5)].to_owned();
+    let ids = |random: &mut fastrand::Rng| -> Vec<String> {
+        (0..random.usize(1..6))
+            .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
+            .collect()
+    };
+    let both = |random: &mut fastrand::Rng| GroupAndConversations {
+        group_name: name(random),
+        conversation_id_list: ids(random),
+    };
+    match random.u8(..14) {
+        10..13 => Request::MarkConversation(Mark {
+            mark_type: [0, 1, 3, 1 << 63][random.usize(..4)],
+            enable_mark: random.bool(),
+            conversation_id_list: ids(random),
+        }),
+        13 => Request::SetConversationCustomData(CustomData {
+            custom_data: ["", "x", "é", "\0", "long"][random.usize(..5)].to_owned(),
+            conversation_id_list: ids(random),
+        }),
+        0..2 => Request::CreateConversationGroup(both(random)),
+        2..6 => Request::AddConversationsToGroup(both(random)),
+        6..8 => Request::DeleteConversationsFromGroup(both(random)),
+        8 => Request::RenameConversationGroup(Rename { old_name: name(random), new_name: name(random) }),
+        _ => Request::DeleteConversationGroup(GroupName { group_name: name(random) }),
+    }
 }

@@ -363,11 +363,7 @@ impl TestServer {
             request = request.header("last-event-id", id);
         }
         let response = request.send().expect("an answer");
-        if response.status() == 200 {
-            Ok(EventStream(BufReader::new(response)))
-        } else {
-            Err(Box::new(Reply::from(response)))
-        }
+        if response.status() == 200 { Ok(EventStream::from(response)) } else { Err(Box::new(Reply::from(response))) }
     }
 
     /// The value of a line of `/metrics`; 0 when there is none.
@@ -546,6 +542,12 @@ pub struct ServerSent {
     pub id: Option<u64>,
     /// What it says.
     pub data: Value,
+}
+
+impl From<Response> for EventStream {
+    fn from(response: Response) -> Self {
+        Self(BufReader::new(response))
+    }
 }
 
 impl EventStream {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convgroups_host::api::{
-    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, CustomData,
-    GroupAndConversations, GroupName, Mark, Rename, Request,
+    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations, Request,
 };
 use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
@@ -14,7 +13,7 @@ use convgroups_host::store::{
     Watch,
 };
 use convgroups_host::{Failure, Host, HostFault, Settings};
-use convgroups_tests::model::{Model, without_reasons};
+use convgroups_tests::model::{Model, some_change, without_reasons};
 use convgroups_tests::{TestStore, native, user};
 
 const TASKS: u64 = 64;
@@ -106,7 +105,7 @@ fn work(host: &Host, user: &UserId, task: u64, reruns: &AtomicU32) -> Vec<Commit
     let mut random = fastrand::Rng::with_seed(task);
     let mut committed = Vec::new();
     for _ in 0..CALLS_EACH {
-        let request = some_request(&mut random);
+        let request = some_change(&mut random);
         match host.call(user, &request) {
             Ok(reply) => {
                 reruns.fetch_add(reply.attempts - 1, Ordering::Relaxed);
@@ -116,36 +115,6 @@ fn work(host: &Host, user: &UserId, task: u64, reruns: &AtomicU32) -> Vec<Commit
         }
     }
     committed
-}
-
-/// Something that may change something: few names and ids, so that callers meet.
-fn some_request(random: &mut fastrand::Rng) -> Request {
-    let name = |random: &mut fastrand::Rng| ["Work", "Home", "Büro", "x", "y"][random.usize(..5)].to_owned();
-    let ids = |random: &mut fastrand::Rng| -> Vec<String> {
-        (0..random.usize(1..6))
-            .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
-            .collect()
-    };
-    let both = |random: &mut fastrand::Rng| GroupAndConversations {
-        group_name: name(random),
-        conversation_id_list: ids(random),
-    };
-    match random.u8(..14) {
-        10..13 => Request::MarkConversation(Mark {
-            mark_type: [0, 1, 3, 1 << 63][random.usize(..4)],
-            enable_mark: random.bool(),
-            conversation_id_list: ids(random),
-        }),
-        13 => Request::SetConversationCustomData(CustomData {
-            custom_data: ["", "x", "é", "\0", "long"][random.usize(..5)].to_owned(),
-            conversation_id_list: ids(random),
-        }),
-        0..2 => Request::CreateConversationGroup(both(random)),
-        2..6 => Request::AddConversationsToGroup(both(random)),
-        6..8 => Request::DeleteConversationsFromGroup(both(random)),
-        8 => Request::RenameConversationGroup(Rename { old_name: name(random), new_name: name(random) }),
-        _ => Request::DeleteConversationGroup(GroupName { group_name: name(random) }),
-    }
 }
 
 #[test]
@@ -158,7 +127,7 @@ fn one_by_one_the_plugin_answers_as_the_model_does() {
             let mut random = fastrand::Rng::with_seed(3);
             let mut model = Model::default();
             for step in 0..2000 {
-                let request = some_request(&mut random);
+                let request = some_change(&mut random);
                 let came = host.call(&user("alice"), &request).map(|reply| without_reasons(reply.answer));
                 let came = came.map_err(|error| error.code());
                 assert_eq!(came, model.run(&request, &limits), "{kind}, step {step}: {request:?}");
@@ -181,7 +150,7 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
             for step in 0..500 {
                 let request = match random.u8(..5) {
                     0 => some_question(&mut random),
-                    _ => some_request(&mut random),
+                    _ => some_change(&mut random),
                 };
                 let bounds = Bounds { max_ids: 1000, max_changes: 1000 };
                 let mut transaction = Transaction::new(store.store.clone(), user("alice"), bounds);

@@ -7,7 +7,7 @@
 mod pooler;
 
 use std::fs::Permissions;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -61,6 +61,30 @@ impl Database {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its URL by way of another port of this machine.
+    ///
+    /// # Panics
+    ///
+    /// When its own has none.
+    #[must_use]
+    pub fn url_through(&self, port: u16) -> String {
+        let (before, name) = self.url.rsplit_once('/').expect("a database has a name");
+        let (before, _) = before.rsplit_once(':').expect("the URL names a port");
+        format!("{before}:{port}/{name}")
+    }
+
+    /// The port of its server.
+    ///
+    /// # Panics
+    ///
+    /// When the URL has none.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let (_, after) = self.url.rsplit_once(':').expect("the URL names a port");
+        let port = after.split_once('/').and_then(|(port, _)| port.parse().ok());
+        port.expect("a port is a number")
     }
 
     /// Runs statements.
@@ -188,14 +212,14 @@ impl Server {
         Database::create_on(&self.url())
     }
 
-    /// Starts it again after [`Server::crash`], and waits until it answers.
+    /// Starts it again after [`Server::crash`] or [`Server::stop`], and waits until it answers.
     ///
     /// # Panics
     ///
     /// When it does not.
     pub fn resume(&mut self) {
-        // Waits for its input to end, which it does when this process does.
-        let script = "\"$@\" & server=$!; read -r _; kill -QUIT $server; wait $server";
+        // Waits for a signal's name, or for its input to end, which it does when this process does.
+        let script = "\"$@\" & server=$!; read -r signal; kill -\"${signal:-QUIT}\" $server; wait $server";
         let mut keeper = as_user(Path::new("/bin/sh"), unprivileged());
         keeper.args(["-c", script, "keeper"]).arg(self.binaries.join("postgres")).arg("-D");
         keeper.arg(self.directory.path().join("data"));
@@ -223,8 +247,23 @@ impl Server {
     ///
     /// When it does not end.
     pub fn crash(&mut self) {
+        self.end("QUIT");
+    }
+
+    /// Ends it in good order, but for its connections, which end at once: what is not committed is undone.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end.
+    pub fn stop(&mut self) {
+        self.end("INT");
+    }
+
+    fn end(&mut self, signal: &str) {
         if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
+            let mut input = keeper.stdin.take().expect("it is piped");
+            writeln!(input, "{signal}").expect("the keeper reads");
+            drop(input);
             keeper.wait().expect("the keeper ends");
         }
     }
