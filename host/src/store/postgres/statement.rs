@@ -9,7 +9,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use deadpool_postgres::Object;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row};
 
@@ -86,11 +86,12 @@ impl Trouble {
                 Some(code) => {
                     self.needs_rerun()
                         || self.is_about_preparation()
+                        || tells_of_loss(code)
                         // A plan that was made before the schema changed.
                         || code == &SqlState::FEATURE_NOT_SUPPORTED
-                        || code.code().starts_with("08")
                         || code.code().starts_with("57P")
                         || [
+                            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
                             SqlState::TOO_MANY_CONNECTIONS,
                             SqlState::READ_ONLY_SQL_TRANSACTION,
                             SqlState::LOCK_NOT_AVAILABLE,
@@ -127,7 +128,10 @@ impl Trouble {
             [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT, SqlState::PROTOCOL_VIOLATION];
         match self {
             Self::MixedUp => true,
-            Self::Failed(error) => error.code().is_some_and(|code| confused.contains(code)),
+            // What ends the connection is no word about a statement: poolers report all their own troubles so.
+            Self::Failed(error) => {
+                error.as_db_error().is_some_and(|error| is_plain(error) && confused.contains(error.code()))
+            }
             _ => false,
         }
     }
@@ -138,14 +142,22 @@ impl Trouble {
             Self::Pool | Self::Connect(_) | Self::MixedUp | Self::Misfit => false,
             Self::Slow | Self::Unreadable(_) => true,
             // An error of the statement undid it; one that ends the connection may have come after the commit.
-            Self::Failed(error) => match error.as_db_error() {
-                Some(db) => {
-                    db.severity() != "ERROR" && db.parsed_severity() != Some(tokio_postgres::error::Severity::Error)
-                }
-                None => true,
-            },
+            Self::Failed(error) => {
+                error.as_db_error().is_none_or(|error| !is_plain(error) || tells_of_loss(error.code()))
+            }
         }
     }
+}
+
+/// Whether an error is of the statement alone, so that the connection goes on.
+fn is_plain(error: &DbError) -> bool {
+    error.parsed_severity().map_or(error.severity() == "ERROR", |severity| severity == Severity::Error)
+}
+
+/// Whether a code tells that the connection to the database was lost behind a pooler, or that a database of several machines
+/// does not know what became of a commit: of severity ERROR too, which elsewhere means that all was undone.
+fn tells_of_loss(code: &SqlState) -> bool {
+    code.code().starts_with("08") || code == &SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
 }
 
 /// Whether an error without a code of the database's will be the same next time: a wrong password file, a certificate that
