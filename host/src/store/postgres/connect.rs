@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod};
+use deadpool_postgres::{Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use futures_util::future::poll_fn;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +18,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::statement::Trouble;
 use crate::settings::PostgresSettings;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
@@ -31,6 +32,8 @@ pub(super) struct Address {
     tls: Option<MakeRustlsConnect>,
     /// Read anew for each connection, so that a new password needs no restart.
     password_file: Option<PathBuf>,
+    /// How long connecting may take in all: what the driver limits is only how long the network takes to each host.
+    patience: Duration,
 }
 
 impl Address {
@@ -60,6 +63,8 @@ impl Address {
             config.application_name("convgroups");
         }
         config.connect_timeout(settings.connect_timeout());
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
+        let patience = settings.connect_timeout().saturating_mul(hosts);
         // What was sent and nobody has confirmed for so long was sent to a machine that is gone.
         config.tcp_user_timeout(settings.timeout());
         config.keepalives_idle(KEEPALIVE_IDLE);
@@ -70,7 +75,7 @@ impl Address {
                 unusable(format!("could not read {} (postgres.password_file): {error}", file.display()))
             })?);
         }
-        Ok(Self { config, tls, password_file })
+        Ok(Self { config, tls, password_file, patience })
     }
 
     /// What to call the database in messages: nothing secret.
@@ -93,12 +98,23 @@ impl Address {
         let manager = Manager::from_connect(self.config.clone(), Connector(Arc::clone(self)), manager_config);
         Pool::builder(manager)
             .max_size(settings.max_connections as usize)
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(self.patience))
             .build()
             .map_err(|error| unusable(format!("could not make a pool of connections: {error}")))
     }
 
-    /// Makes a connection, with the task that serves it. Notifications go to `notified`.
+    /// Makes a connection outside of the pool, with the task that serves it. Notifications go to `notified`.
     pub(super) async fn connect(
+        &self,
+        notified: Option<UnboundedSender<String>>,
+    ) -> Result<(Client, JoinHandle<()>), Trouble> {
+        let connected = tokio::time::timeout(self.patience, self.connect_at_last(notified)).await;
+        connected.map_err(|_| Trouble::Silent)?.map_err(Trouble::Connect)
+    }
+
+    /// Makes a connection, however long it takes.
+    async fn connect_at_last(
         &self,
         notified: Option<UnboundedSender<String>>,
     ) -> Result<(Client, JoinHandle<()>), Error> {
@@ -138,7 +154,7 @@ impl Connect for Connector {
         &self,
         _: &Config,
     ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), Error>> + Send + '_>> {
-        Box::pin(self.0.connect(None))
+        Box::pin(self.0.connect_at_last(None))
     }
 }
 

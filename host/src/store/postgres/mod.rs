@@ -168,9 +168,9 @@ fn runtime() -> StoreResult<Runtime> {
 
 /// A connection outside of the pool.
 async fn connect(address: &Address) -> StoreResult<Client> {
-    let (client, _) = address.connect(None).await.map_err(|error| {
-        StoreError::new(StoreErrorKind::Unusable, format!("{}: {}", address.name(), Trouble::Connect(error)))
-    })?;
+    let connected = address.connect(None).await;
+    let (client, _) = connected
+        .map_err(|trouble| StoreError::new(StoreErrorKind::Unusable, format!("{}: {trouble}", address.name())))?;
     Ok(client)
 }
 
@@ -244,6 +244,8 @@ impl Shared {
         let connection = match tokio::time::timeout_at(deadline.into(), self.pool.get()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(PoolError::Backend(error))) => return Err(Trouble::Connect(error).into()),
+            // Of making a connection: for one that is free nothing but the deadline limits the wait.
+            Ok(Err(PoolError::Timeout(_))) => return Err(Trouble::Silent.into()),
             Ok(Err(_)) | Err(_) => return Err(Trouble::Pool.into()),
         };
         let lease = Lease::new(connection, self.prepared.load(Ordering::Relaxed));

@@ -48,6 +48,9 @@ pub(super) enum Trouble {
     /// No connection could be made.
     #[error("could not connect: {}", describe(.0))]
     Connect(Error),
+    /// It took the connection, if that, and said nothing.
+    #[error("could not connect: it did not answer in time")]
+    Silent,
     /// It did not answer in time.
     #[error("it did not answer in time")]
     Slow,
@@ -80,7 +83,7 @@ impl Trouble {
     /// Whether trying again may help.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Pool | Self::Slow | Self::MixedUp => true,
+            Self::Pool | Self::Silent | Self::Slow | Self::MixedUp => true,
             Self::Unreadable(_) | Self::Misfit => false,
             Self::Connect(error) | Self::Failed(error) => match error.code() {
                 Some(code) => {
@@ -139,7 +142,7 @@ impl Trouble {
     /// Whether what was asked for may have been done, or may yet be.
     pub(super) fn leaves_open(&self) -> bool {
         match self {
-            Self::Pool | Self::Connect(_) | Self::MixedUp | Self::Misfit => false,
+            Self::Pool | Self::Connect(_) | Self::Silent | Self::MixedUp | Self::Misfit => false,
             Self::Slow | Self::Unreadable(_) => true,
             // An error of the statement undid it; one that ends the connection may have come after the commit.
             Self::Failed(error) => {
