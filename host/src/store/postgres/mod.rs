@@ -221,7 +221,16 @@ impl Shared {
         params: Params<'_>,
         decode: impl Fn(&Row) -> Result<T, Trouble>,
     ) -> StoreResult<T> {
-        let deadline = Instant::now() + self.timeout;
+        self.read_until(Instant::now() + self.timeout, statement, params, decode).await
+    }
+
+    async fn read_until<T>(
+        &self,
+        deadline: Instant,
+        statement: &Statement,
+        params: Params<'_>,
+        decode: impl Fn(&Row) -> Result<T, Trouble>,
+    ) -> StoreResult<T> {
         let mut pause = Pause::default();
         loop {
             let asked = self.once(deadline, async |lease| lease.ask(statement, params).await).await;
@@ -230,7 +239,7 @@ impl Shared {
                 Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {
                     tracing::debug!(%trouble, "reading again");
                 }
-                Err(trouble) => return Err(self.failed(&trouble, StoreErrorKind::Unavailable)),
+                Err(trouble) => return Err(self.failed(&trouble, kind_of(&trouble))),
             }
         }
     }
@@ -277,7 +286,7 @@ impl Shared {
             let tried = self.once(deadline, async |lease| self.commits.run(lease, prepared).await).await;
             let failed = match tried {
                 Ok(true) => return Ok(CommitOutcome::Committed(prepared.version)),
-                Ok(false) if open => return self.resolve(prepared).await,
+                Ok(false) if open => return self.resolve(prepared, deadline).await,
                 Ok(false) => return Ok(CommitOutcome::Conflict),
                 Err(failed) => failed,
             };
@@ -293,7 +302,7 @@ impl Shared {
             let kind = match () {
                 () if open => StoreErrorKind::OutcomeUnknown,
                 () if trouble.is_violation() => StoreErrorKind::Corrupt,
-                () => StoreErrorKind::Unavailable,
+                () => kind_of(&trouble),
             };
             return Err(self.failed(&trouble, kind));
         }
@@ -301,10 +310,10 @@ impl Shared {
 
     /// What became of a commit whose answer was lost, now that the user is no longer at its base version: nothing of it can
     /// come any more.
-    async fn resolve(&self, prepared: &Prepared<'_>) -> StoreResult<CommitOutcome> {
+    async fn resolve(&self, prepared: &Prepared<'_>, deadline: Instant) -> StoreResult<CommitOutcome> {
         let (user, version) = (prepared.commit.user.as_str(), prepared.version.0.cast_signed());
         let (token, oldest) = self
-            .read(&self.questions.commit, &[&user, &version], read::logged)
+            .read_until(deadline, &self.questions.commit, &[&user, &version], read::logged)
             .await
             .map_err(|error| StoreError::new(StoreErrorKind::OutcomeUnknown, error.message))?;
         match token {
@@ -320,9 +329,13 @@ impl Shared {
     }
 
     fn failed(&self, trouble: &Trouble, kind: StoreErrorKind) -> StoreError {
-        let kind = if matches!(trouble, Trouble::Unreadable(_)) { StoreErrorKind::Corrupt } else { kind };
         StoreError::new(kind, format!("{}: {trouble}", self.address.name()))
     }
+}
+
+/// What a trouble says of the store, where nothing was changed.
+fn kind_of(trouble: &Trouble) -> StoreErrorKind {
+    if matches!(trouble, Trouble::Unreadable(_)) { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable }
 }
 
 /// Errors that are troubles or have one.
