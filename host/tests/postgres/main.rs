@@ -1,0 +1,6 @@
+//! Real processes on real PostgreSQL.
+#![cfg(unix)]
+
+mod faults;
+mod processes;
+mod startup;
