@@ -70,11 +70,11 @@ fn no_statement_is_taken_for_one_of_another_host() {
     assert!(noticed > 0, "no host has met what this is about");
     let members = (HOSTS * (4 + CALLS)).to_string();
     let marked = (HOSTS * 2 * CALLS).to_string();
-    assert_eq!(database.query("SELECT count(*) FROM convgroups.members"), [members.clone()]);
+    assert_eq!(database.query("SELECT count(*) FROM convgroups.members"), [members.as_str()]);
     let right = "SELECT count(*) FROM convgroups.members WHERE conversation_id LIKE 'c2c_%' AND user_id LIKE 'user-%'";
     assert_eq!(database.query(right), [members]);
     assert_eq!(database.query("SELECT count(*) FROM convgroups.conversations WHERE marks = 1"), [marked]);
     let changes = (HOSTS * (4 + 3 * CALLS)).to_string();
-    assert_eq!(database.query("SELECT sum(version) FROM convgroups.users"), [changes.clone()]);
+    assert_eq!(database.query("SELECT sum(version) FROM convgroups.users"), [changes.as_str()]);
     assert_eq!(database.query("SELECT count(*) FROM convgroups.log"), [changes]);
 }

@@ -107,8 +107,8 @@ impl Proxy {
         self.shared.state().passed
     }
 
-    /// From now on so many bytes pass in a direction, on whichever connection; then this happens to the one that carries the
-    /// next, and to no other. With several faults armed, the bytes of the next are counted from the one before.
+    /// From now on so many bytes pass in a direction, on whichever connection; then this happens to that one, and to no other.
+    /// With several faults armed, the bytes of the next are counted from the one before.
     pub fn arm(&self, direction: Direction, bytes: u64, fault: Fault) {
         self.shared.state().armed.push_back((direction, bytes, fault));
     }
@@ -175,11 +175,12 @@ impl Shared {
         let mut state = self.state();
         let count = count as u64;
         state.passed[direction as usize] += count;
-        let (armed, left, _) = state.armed.front_mut()?;
+        let (armed, left, fault) = state.armed.front_mut()?;
         if *armed != direction {
             return None;
         }
-        if *left > count {
+        // What takes the place of the next byte waits for it; what ends a connection need not.
+        if *left > count || (*left == count && matches!(fault, Fault::Forge(_))) {
             *left -= count;
             return None;
         }

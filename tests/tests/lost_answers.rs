@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use convgroups_host::model::{Change, ConversationData, Origin};
 use convgroups_host::settings::PostgresSettings;
-use convgroups_host::store::{Commit, CommitOutcome, Store, StoreError, StoreErrorKind};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store, StoreError, StoreErrorKind};
 use convgroups_host::{PostgresStore, Version};
 use convgroups_tests::load::{number_from, replay, whole_log};
 use convgroups_tests::proxy::{Direction, Door, Fault, Proxy};
@@ -111,6 +111,7 @@ impl Shape {
             changes,
             origin: Origin { method: "test".to_owned(), request_id: request_id(name, number) },
             keep: 100_000,
+            skip: Skip::default(),
             deadline: Some(Instant::now() + patience),
         }
     }
@@ -372,8 +373,8 @@ fn an_error_that_may_have_come_after_the_commit_is_not_taken_for_the_end_of_it()
         let mut commits = Commits::new(&bench, shape);
         for (severity, code) in errors {
             let total = commits.measure();
-            // In the place of the last answer: to a statement on its own, or to COMMIT.
-            let place = if matches!(shape, Shape::Several) { total[1] - 19 } else { 0 };
+            // In the place of the last answer: to a statement on its own, or to COMMIT, which is of 18 bytes.
+            let place = if matches!(shape, Shape::Several) { total[1] - 18 } else { 0 };
             bench.proxy.arm(Direction::Answer, place, Fault::Forge(error_message(severity, code)));
             let expected = commits.expected();
             let (outcome, times) = commits.disturbed(PATIENCE);
