@@ -1,11 +1,12 @@
 //! PostgreSQL: several hosts on one database, what is between them and it, and what they say when it is not as it should be.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use convgroups_host::events::{Event, EventReader};
+use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::PostgresSettings;
-use convgroups_host::store::{Store, StoreErrorKind};
+use convgroups_host::store::{Commit, Skip, Store, StoreErrorKind};
 use convgroups_host::{Host, PostgresStore, Version};
 use convgroups_tests::user;
 use postgres_for_tests::{Database, Pooler, Server};
@@ -85,6 +86,44 @@ fn readers_go_on_when_the_database_has_been_away() {
     }
     assert_eq!(versions, [1, 2, 3, 4]);
     assert_eq!(reader.read().expect("reads"), [] as [Event; 0]);
+}
+
+#[test]
+fn a_commit_that_is_given_up_does_not_go_on_waiting_in_the_database() {
+    let Some(database) = Database::create() else { return };
+    let store = open(database.url(), &PostgresSettings::default());
+    let alice = user("alice");
+    let change = |base, name: &str, deadline| Commit {
+        user: alice.clone(),
+        base: Version(base),
+        changes: vec![Change::GroupCreated { group_name: name.to_owned(), conversation_list: vec![] }],
+        origin: Origin { method: "test".to_owned(), request_id: name.to_owned() },
+        keep: 100,
+        skip: Skip::default(),
+        deadline,
+    };
+    store.commit(change(0, "Work", None)).expect("commits");
+    std::thread::scope(|scope| {
+        let holder = "BEGIN; SELECT FROM convgroups.users FOR UPDATE; SELECT pg_sleep(6); ROLLBACK";
+        scope.spawn(|| database.execute(&[holder]));
+        let seen = |condition: &str| {
+            let count =
+                format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {condition}");
+            database.query(&count) != ["0"]
+        };
+        let held = || seen("wait_event = 'PgSleep'");
+        while !held() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let error = store.commit(change(1, "Home", Some(deadline))).expect_err("the row is locked");
+        assert_eq!(error.kind, StoreErrorKind::OutcomeUnknown, "{error}");
+        while seen("wait_event_type = 'Lock'") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(held(), "it waited until the lock was free");
+    });
+    assert_eq!(store.groups(&alice).expect("reads").version, Version(1));
 }
 
 /// An authority, and a server's certificate and key signed by it.

@@ -6,6 +6,7 @@
 //! A change that does not fit what is there must undo everything. Constraints see to most of it; where a row is missing that
 //! was to be changed, the log's events are written as NULL, which they may not be.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
@@ -236,17 +237,29 @@ impl Commits {
         }
     }
 
-    /// Commits; answers whether the user was at the base version.
-    pub(super) async fn run(&self, lease: &Lease, prepared: &Prepared<'_>) -> Result<bool, Failed> {
+    /// Commits; answers whether the user was at the base version. Until `last_word` is set, nothing that was sent can have
+    /// led to a commit.
+    pub(super) async fn run(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared<'_>,
+        last_word: &Cell<bool>,
+    ) -> Result<bool, Trouble> {
         let commit = prepared.commit;
         let (steps, numbers_taken) = steps(commit, prepared.version);
         match steps.as_slice() {
-            [step] if commit.skip == Skip::default() => self.run_one(lease, prepared, step).await,
-            steps => self.run_many(lease, prepared, steps, numbers_taken).await,
+            [step] if commit.skip == Skip::default() => self.run_one(lease, prepared, step, last_word).await,
+            steps => self.run_many(lease, prepared, steps, numbers_taken, last_word).await,
         }
     }
 
-    async fn run_one(&self, lease: &Lease, prepared: &Prepared<'_>, step: &Step<'_>) -> Result<bool, Failed> {
+    async fn run_one(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared<'_>,
+        step: &Step<'_>,
+        last_word: &Cell<bool>,
+    ) -> Result<bool, Trouble> {
         let [first, later] = &self.whole[step.kind as usize];
         let statement = if prepared.is_first() { first } else { later };
         let numbers = prepared.numbers();
@@ -263,8 +276,9 @@ impl Commits {
             &tag,
         ];
         params.extend(step.arguments.iter().map(|argument| &**argument));
-        let row = lease.ask(statement, &params).await.and_then(|row| column::<bool>(&row, 1));
-        row.map_err(|trouble| Failed { open: trouble.leaves_open(), trouble })
+        lease.prepare(statement).await?;
+        last_word.set(true);
+        column(&lease.ask(statement, &params).await?, 1)
     }
 
     async fn run_many(
@@ -273,18 +287,17 @@ impl Commits {
         prepared: &Prepared<'_>,
         steps: &[Step<'_>],
         numbers_taken: i64,
-    ) -> Result<bool, Failed> {
-        // Until the last word nothing is committed, whatever goes wrong: the connection ends, and the transaction with it.
-        let undone = |trouble| Failed { trouble, open: false };
+        last_word: &Cell<bool>,
+    ) -> Result<bool, Trouble> {
         let [first, later] = &self.raise;
         let raise = if prepared.is_first() { first } else { later };
         let changes = steps.iter().map(|step| (&self.change[step.kind as usize], step)).collect::<Vec<_>>();
-        // Nothing may come between the messages that are sent together.
         // Who left versions out leaves no log either, so that nobody takes it for complete.
         let begins_anew = prepared.commit.skip.versions > 0;
         let log = if begins_anew { &self.forget } else { &self.log };
+        // Nothing may come between the messages that are sent together.
         for statement in [raise, log].into_iter().chain(changes.iter().map(|(statement, _)| *statement)) {
-            lease.prepare(statement).await.map_err(undone)?;
+            lease.prepare(statement).await?;
         }
 
         let numbers = prepared.numbers();
@@ -305,26 +318,22 @@ impl Commits {
             join_all(changes.iter().map(|(statement, step)| step.apply(lease, statement, user))),
             lease.ask(log, &log_params),
         );
-        begun.map_err(undone)?;
-        if !raised.and_then(|row| column::<bool>(&row, 1)).map_err(undone)? {
-            lease.execute("ROLLBACK").await.map_err(undone)?;
+        begun?;
+        if !column::<bool>(&raised?, 1)? {
+            lease.execute("ROLLBACK").await?;
             return Ok(false);
         }
         for fits in changed {
-            if !fits.map_err(undone)? {
-                return Err(undone(Trouble::Misfit));
+            if !fits? {
+                // The connection ends, and the transaction with it.
+                return Err(Trouble::Misfit);
             }
         }
-        logged.map_err(undone)?;
-        lease.execute("COMMIT").await.map(|()| true).map_err(|trouble| Failed { open: trouble.leaves_open(), trouble })
+        logged?;
+        last_word.set(true);
+        lease.execute("COMMIT").await?;
+        Ok(true)
     }
-}
-
-/// A commit that did not come to its end.
-pub(super) struct Failed {
-    pub(super) trouble: Trouble,
-    /// Whether it may have been done, or may yet be.
-    pub(super) open: bool,
 }
 
 /// Numbers as the database has them.

@@ -14,8 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, Error, NoTls};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::statement::Trouble;
@@ -78,6 +78,15 @@ impl Address {
         Ok(Self { config, tls, password_file, patience })
     }
 
+    /// Where the URL names several hosts, the one among them that can be written to, unless it says otherwise.
+    pub(super) fn for_writing(mut self) -> Self {
+        let any = self.config.get_target_session_attrs() == TargetSessionAttrs::Any;
+        if any && self.config.get_hosts().len() > 1 {
+            self.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        self
+    }
+
     /// What to call the database in messages: nothing secret.
     pub(super) fn name(&self) -> String {
         let ports = self.config.get_ports();
@@ -111,6 +120,21 @@ impl Address {
     ) -> Result<(Client, JoinHandle<()>), Trouble> {
         let connected = tokio::time::timeout(self.patience, self.connect_at_last(notified)).await;
         connected.map_err(|_| Trouble::Silent)?.map_err(Trouble::Connect)
+    }
+
+    /// Asks the database to stop what a connection has asked it.
+    pub(super) async fn cancel(self: Arc<Self>, token: CancelToken) {
+        let cancelled = async {
+            match self.tls.clone() {
+                Some(tls) => token.cancel_query(tls).await,
+                None => token.cancel_query(NoTls).await,
+            }
+        };
+        match tokio::time::timeout(self.patience, cancelled).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "could not stop a statement"),
+            Err(_) => tracing::debug!("could not stop a statement in time"),
+        }
     }
 
     /// Makes a connection, however long it takes.
@@ -281,6 +305,19 @@ mod tests {
             assert_eq!(error.kind, StoreErrorKind::Unusable);
             assert!(error.message.contains(reason), "{url}: {error}");
             assert!(!error.message.contains("secret"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_can_be_written_to_is_taken() {
+        for (url, attributes) in [
+            ("postgres://u@db/chat", TargetSessionAttrs::Any),
+            ("postgres://u@db-1,db-2/chat", TargetSessionAttrs::ReadWrite),
+            ("postgres://u@db-1,db-2/chat?target_session_attrs=read-only", TargetSessionAttrs::ReadOnly),
+        ] {
+            let url = format!("{url}{}sslmode=disable", if url.contains('?') { '&' } else { '?' });
+            let address = Address::parse(&url, &PostgresSettings::default()).expect("it can be read").for_writing();
+            assert_eq!(address.config.get_target_session_attrs(), attributes, "{url}");
         }
     }
 

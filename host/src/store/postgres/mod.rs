@@ -10,6 +10,7 @@ mod migrate;
 mod read;
 mod statement;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use deadpool_postgres::{Pool, PoolError};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Row};
 
-use self::commit::{Commits, Failed, Prepared};
+use self::commit::{Commits, Prepared};
 use self::connect::Address;
 use self::follow::News;
 use self::read::Questions;
@@ -83,7 +84,7 @@ impl PostgresStore {
     ///
     /// As [`PostgresStore::open`].
     pub fn migrate(url: &str, settings: &PostgresSettings) -> StoreResult<(u32, u32)> {
-        let address = Arc::new(Address::parse(url, settings)?);
+        let address = Arc::new(Address::parse(url, settings)?.for_writing());
         let number = |version: i32| u32::try_from(version).unwrap_or_default();
         let versions = runtime()?.block_on(async {
             let mut client = connect(&address).await?;
@@ -96,7 +97,8 @@ impl PostgresStore {
     }
 
     fn open_as(url: &str, settings: &PostgresSettings, migrate: bool, read_only: bool) -> StoreResult<Self> {
-        let address = Arc::new(Address::parse(url, settings)?);
+        let address = Address::parse(url, settings)?;
+        let address = Arc::new(if read_only { address } else { address.for_writing() });
         let runtime = runtime()?;
         let (news, changed) = News::new(settings.listen && !read_only);
         let shared = Arc::new(Shared {
@@ -245,28 +247,32 @@ impl Shared {
     }
 
     /// Uses a connection once. One that failed, or did not answer in time, does not go back.
-    async fn once<T, E: From<Trouble> + AsTrouble>(
+    async fn once<T>(
         &self,
         deadline: Instant,
-        work: impl AsyncFnOnce(&Lease) -> Result<T, E>,
-    ) -> Result<T, E> {
+        work: impl AsyncFnOnce(&Lease) -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         let connection = match tokio::time::timeout_at(deadline.into(), self.pool.get()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(PoolError::Backend(error))) => return Err(Trouble::Connect(error).into()),
+            Ok(Err(PoolError::Backend(error))) => return Err(Trouble::Connect(error)),
             // Of making a connection: for one that is free nothing but the deadline limits the wait.
-            Ok(Err(PoolError::Timeout(_))) => return Err(Trouble::Silent.into()),
-            Ok(Err(_)) | Err(_) => return Err(Trouble::Pool.into()),
+            Ok(Err(PoolError::Timeout(_))) => return Err(Trouble::Silent),
+            Ok(Err(_)) | Err(_) => return Err(Trouble::Pool),
         };
         let lease = Lease::new(connection, self.prepared.load(Ordering::Relaxed));
         let result = match tokio::time::timeout_at(deadline.into(), work(&lease)).await {
             Ok(result) => result,
-            Err(_) => Err(Trouble::Slow.into()),
+            Err(_) => {
+                // It may be waiting for a lock, and would go on to.
+                tokio::spawn(Arc::clone(&self.address).cancel(lease.cancel_token()));
+                Err(Trouble::Slow)
+            }
         };
-        if let Err(error) = &result {
+        if let Err(trouble) = &result {
             lease.discard();
-            if error.trouble().is_about_preparation() && self.prepared.swap(false, Ordering::Relaxed) {
+            if trouble.is_about_preparation() && self.prepared.swap(false, Ordering::Relaxed) {
                 tracing::warn!(
-                    trouble = %error.trouble(),
+                    %trouble,
                     "something between here and the database does not keep track of prepared statements; they are sent \
                      whole from now on, which costs the database more (postgres.prepare = false spares the attempt)"
                 );
@@ -283,15 +289,15 @@ impl Shared {
         let mut pause = Pause::default();
         let mut open = false;
         loop {
-            let tried = self.once(deadline, async |lease| self.commits.run(lease, prepared).await).await;
-            let failed = match tried {
+            let last_word = Cell::new(false);
+            let run = async |lease: &Lease| self.commits.run(lease, prepared, &last_word).await;
+            let trouble = match self.once(deadline, run).await {
                 Ok(true) => return Ok(CommitOutcome::Committed(prepared.version)),
                 Ok(false) if open => return self.resolve(prepared, deadline).await,
                 Ok(false) => return Ok(CommitOutcome::Conflict),
-                Err(failed) => failed,
+                Err(trouble) => trouble,
             };
-            open |= failed.open;
-            let trouble = failed.trouble;
+            open |= last_word.get() && trouble.leaves_open();
             if trouble.needs_rerun() && !open {
                 return Ok(CommitOutcome::Conflict);
             }
@@ -336,29 +342,6 @@ impl Shared {
 /// What a trouble says of the store, where nothing was changed.
 fn kind_of(trouble: &Trouble) -> StoreErrorKind {
     if matches!(trouble, Trouble::Unreadable(_)) { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable }
-}
-
-/// Errors that are troubles or have one.
-trait AsTrouble {
-    fn trouble(&self) -> &Trouble;
-}
-
-impl AsTrouble for Trouble {
-    fn trouble(&self) -> &Trouble {
-        self
-    }
-}
-
-impl AsTrouble for Failed {
-    fn trouble(&self) -> &Trouble {
-        &self.trouble
-    }
-}
-
-impl From<Trouble> for Failed {
-    fn from(trouble: Trouble) -> Self {
-        Self { open: trouble.leaves_open(), trouble }
-    }
 }
 
 /// Pauses that grow.
@@ -454,12 +437,15 @@ impl Store for PostgresStore {
             events: super::encode(&commit.changes)?,
             commit: &commit,
         };
-        let outcome = self.wait(self.shared.commit(&prepared))?;
+        let result = self.wait(self.shared.commit(&prepared));
         self.shared.committed.fetch_add(1, Ordering::Relaxed);
-        if let CommitOutcome::Committed(_) = outcome {
-            self.shared.news.committed(&commit.user);
+        match &result {
+            Ok(CommitOutcome::Conflict) => {}
+            Err(error) if error.kind != StoreErrorKind::OutcomeUnknown => {}
+            // Readers find out themselves whether there is something new.
+            Ok(CommitOutcome::Committed(_)) | Err(_) => self.shared.news.committed(&commit.user),
         }
-        Ok(outcome)
+        result
     }
 
     fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {

@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use deadpool_postgres::Object;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{CancelToken, Error, Row};
 
 /// Parameters of a statement.
 pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -224,6 +224,11 @@ impl Lease {
     /// Sends statements without parameters and answers.
     pub(super) async fn execute(&self, text: &str) -> Result<(), Trouble> {
         self.connection.batch_execute(text).await.map_err(Trouble::Failed)
+    }
+
+    /// To stop what it has been asked.
+    pub(super) fn cancel_token(&self) -> CancelToken {
+        self.connection.cancel_token()
     }
 
     /// Ends the connection, in whatever state it is.
