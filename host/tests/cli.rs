@@ -476,6 +476,18 @@ fn marks_and_custom_data_are_shown_to_people_by_their_names_and_without_control_
     assert!(!events.contains('\u{1b}'), "{events}");
 }
 
+#[test]
+fn a_table_does_nothing_to_the_terminal_whatever_a_caller_or_a_plugin_says() {
+    let place = Place::new();
+    let ids = json!({ "groupName": "Work", "conversationIDList": ["c2c_bob", "c2c_\u{1b}[2J\n", "\u{9b}31m"] });
+    let input = line("alice", "createConversationGroup", &ids) + "no JSON \u{1b}[2J\n";
+    let run = place.feed(&["run", "-", "--output", "table"], input).stdout;
+    for fragment in ["c2c_\\u{1b}[2J\\n", "\\u{9b}31m"] {
+        assert!(run.contains(fragment), "{fragment} is not in\n{run}");
+    }
+    assert!(!run.contains(['\u{1b}', '\u{9b}']), "{run}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn output_that_cannot_be_written_is_an_error() {

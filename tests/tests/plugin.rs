@@ -79,6 +79,50 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
     assert!(error.to_string().contains("others can write to it"), "{error}");
 }
 
+/// Whether the file or directory could be given to somebody else, which only root can.
+#[cfg(unix)]
+fn given_away(path: &std::path::Path) -> bool {
+    std::os::unix::fs::chown(path, Some(54_321), None).is_ok()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_cache_directory_of_somebody_else_is_refused() {
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
+    if !given_away(cache.path()) {
+        eprintln!("skipped: only root can make a directory somebody else's");
+        return;
+    }
+    let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+    let error = Host::builder().settings(settings).build().expect_err("its owner could run code");
+    assert!(error.to_string().contains("belongs to another user"), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_compiled_plugin_that_others_can_write_to_is_compiled_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
+    let start = || {
+        let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+        Host::builder().settings(settings).build().expect("it builds").plugin_was_cached()
+    };
+    let file = || {
+        let mut files = std::fs::read_dir(cache.path()).expect("reads");
+        files.next().expect("there is one").expect("reads").path()
+    };
+    assert!(!start());
+    for mode in [0o664, 0o646] {
+        std::fs::set_permissions(file(), std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        assert!(!start(), "others could have written it");
+        assert!(start(), "and is replaced by one of our own");
+    }
+    if given_away(&file()) {
+        assert!(!start(), "somebody else could have written it");
+        assert!(start(), "and is replaced by one of our own");
+    }
+}
+
 #[test]
 fn the_reference_plugin_loads_from_bytes_and_from_a_file_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");

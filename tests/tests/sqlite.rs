@@ -70,6 +70,32 @@ fn a_second_host_is_kept_out_until_the_first_has_gone_and_readers_are_not() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_is_made_is_for_the_own_user_alone_and_what_was_there_keeps_its_rights() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = temporary();
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(directory.path().join(name)).expect(name);
+        metadata.permissions().mode() & 0o777
+    };
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    create(&store, "alice", 0, "Work");
+    store.backup(directory.path().join("copy.db")).expect("copies");
+    for name in ["store.db", "store.db-wal", "store.db-shm", "store.db-lock", "copy.db"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+
+    drop(store);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("it is ours");
+    let store = SqliteStore::open(&path).expect("opens");
+    create(&store, "alice", 1, "Home");
+    for name in ["store.db", "store.db-wal"] {
+        assert_eq!(mode(name), 0o640, "{name}");
+    }
+}
+
+#[test]
 fn the_file_can_be_read_with_plain_sql() {
     let directory = temporary();
     let path = directory.path().join("store.db");

@@ -2,15 +2,33 @@
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
-use convgroups_host::api::Answer;
+use convgroups_host::api::{Answer, Conversation, ConversationOperationResult, ConversationSearchResult};
 use convgroups_host::events::Event;
 use convgroups_host::marks;
-use convgroups_host::model::{Change, ConversationData, DeletionReason};
+use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState};
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
+}
+
+/// Adds rows of texts that may be anybody's: a caller's, a plugin's, what a store was given by other means.
+fn add<const N: usize>(table: &mut Table, rows: impl IntoIterator<Item = [String; N]>) {
+    table.add_rows(rows.into_iter().map(|row| row.map(|text| plain(&text))));
+}
+
+/// A text in which characters that would do things to a terminal are escaped.
+fn plain(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// What an operation answered.
@@ -20,31 +38,33 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::GroupNames(names) if names.is_empty() => "no groups".to_owned(),
         Answer::GroupNames(names) => {
             let mut table = table(["group"]);
-            table.add_rows(names.iter().map(|name| [name]));
+            add(&mut table, names.iter().map(|name| [name.clone()]));
             table.to_string()
         }
         Answer::Results(results) => {
             let mut table = table(["conversation", "code", "remark"]);
-            table.add_rows(results.iter().map(|result| {
+            let row = |result: &ConversationOperationResult| {
                 [result.conversation_id.clone(), result.result_code.to_string(), result.result_info.clone()]
-            }));
+            };
+            add(&mut table, results.iter().map(row));
             table.to_string()
         }
         Answer::Page(page) if page.conversation_list.is_empty() => "no conversations".to_owned(),
         Answer::Page(page) => {
             let mut table = table(["conversation", "in groups", "noted"]);
-            table.add_rows(page.conversation_list.iter().map(|conversation| {
+            let row = |conversation: &Conversation| {
                 [
                     conversation.conversation_id.clone(),
                     conversation.conversation_group_list.join(", "),
                     notes(conversation.marks, &conversation.custom_data),
                 ]
-            }));
+            };
+            add(&mut table, page.conversation_list.iter().map(row));
             if page.is_finished { table.to_string() } else { format!("{table}\nmore from {}", page.next_seq) }
         }
         Answer::Found(found) => {
             let mut table = table(["conversation", "code", "in groups", "noted", "remark"]);
-            table.add_rows(found.iter().map(|result| {
+            let row = |result: &ConversationSearchResult| {
                 [
                     result.conversation_id.clone(),
                     result.result_code.to_string(),
@@ -52,7 +72,8 @@ pub(crate) fn answer(answer: &Answer) -> String {
                     notes(result.marks, &result.custom_data),
                     result.result_info.clone(),
                 ]
-            }));
+            };
+            add(&mut table, found.iter().map(row));
             table.to_string()
         }
     }
@@ -60,7 +81,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
 
 /// Why an operation failed.
 pub(crate) fn failure(code: i32, desc: &str) -> String {
-    format!("failed with code {code}: {desc}")
+    format!("failed with code {code}: {}", plain(desc))
 }
 
 /// Some events.
@@ -70,16 +91,18 @@ pub(crate) fn events(events: &[Event]) -> String {
         match event {
             Event::Change(change) => {
                 let version = change.version.to_string();
-                table.add_rows(change.events.iter().map(|event| row(version.clone(), event)));
+                add(&mut table, change.events.iter().map(|event| row(version.clone(), event)));
             }
             Event::Full(state) => {
                 let version = state.version.to_string();
-                table.add_rows(state.groups.iter().map(|group| {
+                let group = |group: &GroupState| {
                     let conversations = group.conversation_id_list.join(", ");
                     [version.clone(), "all there is".to_owned(), group.group_name.clone(), conversations]
-                }));
+                };
+                add(&mut table, state.groups.iter().map(group));
                 if !state.conversations.is_empty() {
-                    table.add_row([&version, "all there is", "", &noted(&state.conversations)]);
+                    let noted = noted(&state.conversations);
+                    add(&mut table, [[version, "all there is".to_owned(), String::new(), noted]]);
                 }
             }
         }
@@ -132,19 +155,6 @@ pub(crate) fn notes(marks: u64, custom_data: &str) -> String {
         marks::HIDE => "hide".to_owned(),
         other => other.to_string(),
     };
-    let custom_data = if custom_data.is_empty() { None } else { Some(quoted(custom_data)) };
+    let custom_data = if custom_data.is_empty() { None } else { Some(format!("\"{}\"", plain(custom_data))) };
     marks::values(marks).map(name).chain(custom_data).collect::<Vec<_>>().join(", ")
-}
-
-/// Custom data in quotes. It may have characters in it that would do things to a terminal: those are escaped.
-fn quoted(custom_data: &str) -> String {
-    let escaped: String = custom_data
-        .chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            let plain = escaped.is_none().then_some(character);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect();
-    format!("\"{escaped}\"")
 }

@@ -2,6 +2,8 @@
 
 mod contract;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,9 +38,13 @@ impl PluginSource {
             Self::Bytes(bytes) => check_size(bytes.len() as u64, max_bytes).map(|()| bytes),
             Self::File(path) => {
                 let unreadable = |error: std::io::Error| PluginError::Unreadable(path.clone(), error.to_string());
+                let file = File::open(&path).map_err(unreadable)?;
                 // The size first: a file that is too large is not read at all.
-                check_size(std::fs::metadata(&path).map_err(unreadable)?.len(), max_bytes)?;
-                std::fs::read(&path).map_err(unreadable)
+                check_size(file.metadata().map_err(unreadable)?.len(), max_bytes)?;
+                // Nor is one to its end that has more than it said, as devices and growing files have.
+                let mut bytes = Vec::new();
+                file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+                check_size(bytes.len() as u64, max_bytes).map(|()| bytes)
             }
         }
     }

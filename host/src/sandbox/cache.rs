@@ -1,11 +1,12 @@
 //! Compiled plugins on disk, for the next start.
 //!
 //! A file holds machine code, which wasmtime cannot check. Its digest is stored with it, so that a damaged file is not
-//! used; and the directory must not be writable by others, because whoever can write there decides what code runs.
+//! used; and neither it nor its directory may be another user's or writable by others, because whoever can write there
+//! decides what code runs.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -35,12 +36,9 @@ impl CompileCache {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
         create.create(directory).map_err(|error| unusable(&error))?;
-        #[cfg(unix)]
-        {
-            let metadata = fs::metadata(directory).map_err(|error| unusable(&error))?;
-            if std::os::unix::fs::MetadataExt::mode(&metadata) & 0o022 != 0 {
-                return Err(unusable(&"others can write to it, and so could run code; chmod go-w helps"));
-            }
+        let metadata = fs::metadata(directory).map_err(|error| unusable(&error))?;
+        if let Some(reason) = others_can_write(&metadata) {
+            return Err(unusable(&reason));
         }
         Ok(Self { directory: directory.to_owned(), hits: AtomicUsize::new(0) })
     }
@@ -55,8 +53,9 @@ impl CompileCache {
     pub(super) fn compile(&self, engine: &Engine, component: &[u8], digest: &str) -> wasmtime::Result<Component> {
         let path = self.path(engine, digest);
         if let Some(compiled) = read_whole(&path) {
-            // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says so, and nobody
-            // else can write to the directory. Wasmtime itself checks that its version and settings are the same.
+            // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says that they are
+            // whole, and nobody else can write to the file or the directory. Wasmtime itself checks that its version and
+            // settings are the same.
             #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
             match unsafe { Component::deserialize(engine, compiled) } {
                 Ok(component) => {
@@ -83,7 +82,12 @@ impl CompileCache {
     /// Writes a file that appears under its name when it is complete.
     fn write(&self, path: &Path, compiled: &[u8]) -> io::Result<()> {
         let partial = path.with_extension(format!("{}-partial", std::process::id()));
-        let written = File::create(&partial).and_then(|mut file| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        // Whatever the umask says: a file that others can write to would not be read.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+        let written = options.open(&partial).and_then(|mut file| {
             file.write_all(&Sha256::digest(compiled))?;
             file.write_all(compiled)?;
             fs::rename(&partial, path)
@@ -110,9 +114,32 @@ impl CompileCache {
     }
 }
 
-/// What was written, if the file is there and undamaged.
+/// Why others could write to a file or directory; nothing if they could not.
+#[cfg(unix)]
+fn others_can_write(metadata: &Metadata) -> Option<&'static str> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = metadata.uid();
+    if owner != rustix::process::Uid::ROOT.as_raw() && owner != rustix::process::geteuid().as_raw() {
+        return Some("it belongs to another user, who so could run code; name a directory of your own");
+    }
+    (metadata.mode() & 0o022 != 0).then_some("others can write to it, and so could run code; chmod go-w helps")
+}
+
+#[cfg(not(unix))]
+fn others_can_write(_: &Metadata) -> Option<&'static str> {
+    None
+}
+
+/// What was written, if the file is there, undamaged, and nobody else's to write.
 fn read_whole(path: &Path) -> Option<Vec<u8>> {
-    let mut file = fs::read(path).ok()?;
+    let mut opened = File::open(path).ok()?;
+    // Of the file that is read, not of whatever has its name by now.
+    if let Some(reason) = others_can_write(&opened.metadata().ok()?) {
+        tracing::warn!(file = %path.display(), reason, "the compiled plugin is not used; compiling again");
+        return None;
+    }
+    let mut file = Vec::new();
+    opened.read_to_end(&mut file).ok()?;
     if file.len() < DIGEST_BYTES {
         return None;
     }

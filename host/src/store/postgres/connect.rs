@@ -51,8 +51,11 @@ impl Address {
         let secure = match mode.as_deref() {
             Some("disable") => false,
             Some("require" | "verify-full") => true,
-            // What stays on this machine need not be hidden from the network.
-            None => !config.get_hosts().iter().all(is_local),
+            // What stays on this machine need not be hidden from the network. An address counts, whatever name stands beside it.
+            None => {
+                let mut addresses = config.get_hostaddrs().iter();
+                !(config.get_hosts().iter().all(is_local) && addresses.all(IpAddr::is_loopback))
+            }
             Some(other) => {
                 let hint = "use verify-full (TLS, to a server with a certificate for its name) or disable";
                 return Err(unusable(format!("the store's URL has sslmode={other}: {hint}")));
@@ -282,6 +285,8 @@ mod tests {
             ("postgres://u@localhost/chat", false),
             ("postgres://u@127.0.0.1,[::1]/chat", false),
             ("postgres://u@127.0.0.1,db.example.com/chat", true),
+            ("postgres://u@localhost/chat?hostaddr=127.0.0.1", false),
+            ("postgres://u@localhost/chat?hostaddr=10.0.0.1", true),
             ("postgres://u@127.0.0.1/chat?sslmode=require", true),
             ("postgres://u@127.0.0.1/chat?application_name=x&sslmode=verify-full", true),
             ("postgres://u@%2Fvar%2Frun%2Fpostgresql/chat", false),

@@ -33,10 +33,9 @@ impl LockFile {
         let unusable = |message| StoreError::new(StoreErrorKind::Unusable, message);
         refuse_network_file_system(store)?;
         let path = with_suffix(store, "-lock");
-        let file = OpenOptions::new()
+        let file = private()
             .create(true)
             .truncate(false)
-            .write(true)
             .open(&path)
             .map_err(|error| unusable(format!("could not open the lock file {}: {error}", path.display())))?;
         match file.try_lock() {
@@ -48,6 +47,15 @@ impl LockFile {
             Err(TryLockError::Error(error)) => Err(unusable(format!("could not lock {}: {error}", path.display()))),
         }
     }
+}
+
+/// To create a file for this user alone: everything of all users is nobody else's business.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 /// The file's one true path: links and the current directory must not make two stores of one, or one of two.
@@ -112,6 +120,9 @@ fn parent(path: &Path) -> &Path {
 
 /// The connection that writes. Creates the file and brings it to the present format.
 pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
+    // SQLite gives the files beside it the same rights. Where it is there already, it keeps its own; where it cannot be made,
+    // SQLite will say why.
+    let _ = private().create_new(true).open(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
     check_format(&connection, path, 0)?;
@@ -207,6 +218,8 @@ pub(super) fn backup(store: &Path, destination: &Path) -> StoreResult<()> {
     let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
     // Reads one snapshot; but it would not run on a connection that is set to queries only.
     let connection = open_existing(store)?;
+    // SQLite writes into a file that is empty.
+    private().create_new(true).open(&partial).map_err(|error| failed("write", &error))?;
     connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &error))?;
     let flush = || -> std::io::Result<()> {
         File::options().write(true).open(&partial)?.sync_all()?;

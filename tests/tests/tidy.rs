@@ -1,0 +1,112 @@
+//! What SECURITY.md says of the sources is so: which files have `unsafe`, and which tests there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Written so that this file does not count itself.
+const KEYWORD: &str = concat!("un", "safe");
+/// The lint, where a file makes an exception from it.
+const LINT: &str = concat!("un", "safe_code");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("SECURITY.md")).expect("the page is there")
+}
+
+/// All Rust files of the repository by their paths in it.
+fn sources() -> BTreeMap<String, String> {
+    let root = root();
+    let mut sources = BTreeMap::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory can be read") {
+            let path = entry.expect("a directory can be read").path();
+            let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
+            if path.is_dir() {
+                // Neither what is built nor what tools keep.
+                if !name.starts_with('.') && name != "target" && name != "node_modules" {
+                    directories.push(path);
+                }
+            } else if name.ends_with(".rs") {
+                let text = std::fs::read_to_string(&path).expect("a source is text");
+                let inside = path.strip_prefix(&root).expect("it is below").to_string_lossy().replace('\\', "/");
+                sources.insert(inside, text);
+            }
+        }
+    }
+    assert!(sources.len() > 100, "there are more files than {}", sources.len());
+    sources
+}
+
+/// How often a word stands in the code of a file, comments left out.
+fn count(text: &str, word: &str) -> usize {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|character: char| !character.is_alphanumeric() && character != '_'))
+        .filter(|found| *found == word)
+        .count()
+}
+
+/// The rows of tables with so many columns whose first is a file: the file, and the second column.
+fn rows(page: &str, columns: usize) -> BTreeMap<String, String> {
+    let rows = page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();
+        let file = cells.first()?.strip_suffix('`')?;
+        (cells.len() == columns && file.ends_with(".rs")).then(|| (file.to_owned(), cells[1].to_owned()))
+    });
+    rows.collect()
+}
+
+/// What stands between backticks, outside of blocks of code.
+fn quoted(page: &str) -> BTreeSet<&str> {
+    page.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_unsafe_is_on_the_page_with_its_reason() {
+    let found: BTreeMap<String, String> = sources()
+        .into_iter()
+        .map(|(file, text)| (file, count(&text, KEYWORD)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(file, count)| (file, count.to_string()))
+        .collect();
+    assert_eq!(found, rows(&page(), 3), "left: the sources; right: SECURITY.md");
+}
+
+#[test]
+fn every_file_of_generated_code_that_has_unsafe_is_on_the_page() {
+    let sources = sources();
+    let found: Vec<&String> = sources
+        .iter()
+        .filter(|(_, text)| count(text, LINT) > 0 && count(text, KEYWORD) == 0)
+        .map(|(file, _)| file)
+        .collect();
+    let page = page();
+    let said = rows(&page, 2);
+    assert_eq!(found, said.keys().collect::<Vec<_>>(), "left: the sources; right: SECURITY.md");
+}
+
+#[test]
+fn every_test_and_file_that_the_page_names_is_there() {
+    let sources = sources();
+    let page = page();
+    let names = quoted(&page);
+    let is_test = |name: &str| {
+        let plain = |c: char| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit();
+        name.matches('_').count() > 2 && !name.starts_with('_') && name.chars().all(plain)
+    };
+    let tests: Vec<_> = names.iter().filter(|name| is_test(name)).collect();
+    assert!(tests.len() > 50, "tests were not found on the page: {tests:?}");
+    for test in tests {
+        let definition = format!("fn {test}(");
+        assert!(sources.values().any(|text| text.contains(&definition)), "there is no test {test}");
+    }
+    let is_path = |name: &str| name.contains('/') && !name.starts_with('/') && !name.contains([' ', ':']);
+    let paths: Vec<_> = names.iter().filter(|name| is_path(name)).collect();
+    assert!(paths.len() > 20, "files were not found on the page: {paths:?}");
+    for path in paths {
+        assert!(root().join(path).exists(), "there is no {path}");
+    }
+}
