@@ -1051,11 +1051,20 @@ fn a_setting_that_does_not_exist_or_cannot_be_is_wrong_usage() {
 #[test]
 fn a_store_that_is_named_wrongly_is_an_error() {
     let place = Place::new();
-    for store in ["nonsense", "sqlite:", "memory:x", "postgres://localhost", "chat.db"] {
+    let known = "sqlite:PATH or postgres://USER@HOST/DATABASE or memory:";
+    for store in ["nonsense", "sqlite:", "memory:x", "postgres:chat", "mysql://localhost", "chat.db"] {
         for command in [&["call", "getConversationGroupList", "--user", "alice"][..], &["export"]] {
-            place.run(&[command, &["--store", store]].concat()).fails(1, &[store, "sqlite:PATH or memory:"]);
+            place.run(&[command, &["--store", store]].concat()).fails(1, &[store, known]);
         }
     }
+    // What is secret in it is not repeated.
+    let told = ["mysql://chat:***@localhost"];
+    let ended = place.run(&["export", "--store", "mysql://chat:secret@localhost"]);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
+    ended.fails(1, &told);
+    let config = place.run(&["config", "--store", "postgres://chat:se:cr@et@db/chat?sslmode=disable"]);
+    assert!(!config.stdout.contains("cr@et"), "{}", config.stdout);
+    assert!(config.stdout.contains("postgres://chat:***@db/chat?sslmode=disable"), "{}", config.stdout);
     assert!(place.names().is_empty(), "{:?}", place.names());
 }
 
