@@ -250,8 +250,13 @@ impl Store for Contended {
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
         self.store.contains(user, group, ids)
     }
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.store.size(user, group)
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<(Vec<bool>, u32)>>> {
+        self.store.contains_and_size(user, group, ids)
     }
     fn page(
         &self,
@@ -268,8 +273,8 @@ impl Store for Contended {
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
         self.store.data(user, ids)
     }
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.store.data_count(user)
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        self.store.data_and_count(user, ids)
     }
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
         self.store.page_of_data(user, after, limit)

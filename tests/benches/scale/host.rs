@@ -1,12 +1,14 @@
 //! One host's process: callers of a host with the sandboxed plugin, or of plain statements.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use convgroups_host::api::{GroupAndConversations, Request};
 use convgroups_host::settings::PostgresSettings;
 use convgroups_host::{Failure as CallFailure, Host, HostFault, PostgresStore, Settings, UserId};
+use convgroups_tests::gated::GatedStore;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -60,6 +62,7 @@ pub(crate) struct Report {
     pub(crate) times_us: Vec<u64>,
     pub(crate) elapsed_us: u64,
     pub(crate) cpu_us: Option<u64>,
+    pub(crate) trips: u64,
     pub(crate) reruns: u64,
     /// Calls that were given up after too many reruns.
     pub(crate) failed: u64,
@@ -67,7 +70,17 @@ pub(crate) struct Report {
 
 enum Subject {
     Naive(Box<Naive>),
-    Host(Host),
+    Host(Host, Arc<GatedStore>),
+}
+
+impl Subject {
+    /// How often the database was asked so far: a read is a round trip, and so is a commit of one change.
+    fn trips(&self) -> u64 {
+        match self {
+            Self::Naive(naive) => naive.trips(),
+            Self::Host(_, store) => store.asked(),
+        }
+    }
 }
 
 /// Works off orders from standard input until it ends.
@@ -80,8 +93,8 @@ pub(crate) fn serve(shape: Shape, url: &str) -> Result<(), Failure> {
             let mut settings = Settings::default();
             settings.events.keep_per_user = KEPT;
             settings.postgres = PostgresSettings { prepare: shape == Shape::Store, ..PostgresSettings::default() };
-            let store = PostgresStore::open(url, &settings.postgres)?;
-            Subject::Host(Host::builder().settings(settings).store(store).build()?)
+            let store = GatedStore::new(Arc::new(PostgresStore::open(url, &settings.postgres)?));
+            Subject::Host(Host::builder().settings(settings).shared_store(store.clone()).build()?, store)
         }
     };
     let mut output = std::io::stdout();
@@ -96,7 +109,7 @@ pub(crate) fn serve(shape: Shape, url: &str) -> Result<(), Failure> {
 fn work(subject: &Subject, order: &Order) -> Result<Report, Failure> {
     let cpu = || Times::of(std::process::id()).map(|times| times.own);
     let (reruns, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (cpu_before, started) = (cpu(), Instant::now());
+    let (cpu_before, trips_before, started) = (cpu(), subject.trips(), Instant::now());
     let deadline = started + Duration::from_millis(order.millis);
     let results: Vec<Result<Vec<u64>, Failure>> = std::thread::scope(|scope| {
         let caller = |number| {
@@ -108,12 +121,13 @@ fn work(subject: &Subject, order: &Order) -> Result<Report, Failure> {
     });
     let elapsed_us = micros(started.elapsed());
     let cpu_us = cpu().zip(cpu_before).map(|(after, before)| after - before);
+    let trips = subject.trips() - trips_before;
     let mut times_us = Vec::new();
     for result in results {
         times_us.extend(result?);
     }
     let (reruns, failed) = (reruns.into_inner(), failed.into_inner());
-    Ok(Report { times_us, elapsed_us, cpu_us, reruns, failed })
+    Ok(Report { times_us, elapsed_us, cpu_us, trips, reruns, failed })
 }
 
 /// Takes conversations out of a group and puts them back, in turn.
@@ -144,7 +158,7 @@ impl Caller<'_> {
     fn call(&self, user: &UserId, request: &Request) -> Result<(), Failure> {
         match self.subject {
             Subject::Naive(naive) => naive.call(user, request),
-            Subject::Host(host) => match host.call(user, request) {
+            Subject::Host(host, _) => match host.call(user, request) {
                 Ok(reply) => {
                     self.reruns.fetch_add(u64::from(reply.attempts - 1), Ordering::Relaxed);
                     Ok(())

@@ -5,7 +5,8 @@
 //! to do through its standard input. Callers take ten conversations out of a group and put them back, in turn, as fast as
 //! they are answered. Everything is measured in rounds that take turns; medians of the rounds are printed.
 //!
-//! `--short` takes few and short rounds, to see that all of it runs; `--users N` loads so many users.
+//! `--short` takes few and short rounds, to see that all of it runs; `--users=N` loads so many users; other words choose the
+//! tables that have them in their titles.
 
 mod database;
 mod host;
@@ -75,8 +76,8 @@ fn main() -> Result<(), Failure> {
         return host::serve(serde_json::from_str(shape)?, url);
     }
     let short = arguments.iter().any(|argument| argument == "--short");
-    let named = arguments.iter().skip_while(|argument| *argument != "--users").nth(1);
-    let users = named.map(|users| users.parse()).transpose()?;
+    let named = arguments.iter().find_map(|argument| argument.strip_prefix("--users="));
+    let users = named.map(str::parse).transpose()?;
     let effort = if short {
         Effort { users: users.unwrap_or(200), rounds: 1, round_ms: 50 }
     } else {
@@ -90,8 +91,10 @@ fn main() -> Result<(), Failure> {
         database::IDS,
         database::flush_time()?,
     );
-    println!("database and host: microseconds of CPU for a call; reruns: of 100 calls; log: KiB of write-ahead log for a call");
-    for scenario in &SCENARIOS {
+    println!("for each call: database and host, in microseconds of CPU; round trips; log, in KiB of write-ahead log");
+    println!("reruns and failed: of 100 calls; ratios: to the first line of each pair");
+    let words: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    for scenario in SCENARIOS.iter().filter(|scenario| words.iter().all(|word| scenario.title.contains(*word))) {
         run(scenario, &database, &effort)?;
     }
     println!("\n{}", database.sizes()?);
@@ -101,8 +104,21 @@ fn main() -> Result<(), Failure> {
 fn run(scenario: &Scenario, database: &Database, effort: &Effort) -> Result<(), Failure> {
     println!("\n{}", scenario.title);
     println!(
-        "{:>5} {:>7} {:<16} {:>8} {:>6} {:>8} {:>8} {:>7} {:>7} {:>9} {:>6} {:>6} {:>6}",
-        "hosts", "callers", "", "calls/s", "ratio", "p50 ms", "p99 ms", "reruns", "failed", "database", "ratio", "host", "log"
+        "{:>5} {:>7} {:<16} {:>8} {:>6} {:>8} {:>8} {:>7} {:>7} {:>9} {:>6} {:>6} {:>6} {:>6}",
+        "hosts",
+        "callers",
+        "",
+        "calls/s",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+        "reruns",
+        "failed",
+        "database",
+        "ratio",
+        "host",
+        "trips",
+        "log"
     );
     for &hosts in scenario.hosts {
         let start = |shape| (0..hosts).map(|_| Process::start(shape, database.url())).collect();
@@ -182,6 +198,7 @@ struct Round {
     failed_percent: f64,
     database_us: Option<f64>,
     host_us: Option<f64>,
+    trips: f64,
     log_kib: f64,
 }
 
@@ -215,6 +232,7 @@ fn measure(
         failed_percent: percent(|report| report.failed),
         database_us: cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before) as f64 / calls),
         host_us: host_cpu.map(|cpu| cpu as f64 / calls),
+        trips: reports.iter().map(|report| report.trips).sum::<u64>() as f64 / calls,
         log_kib: (log_after - log_before) / 1024.0 / calls,
     })
 }
@@ -236,6 +254,7 @@ impl Round {
             failed_percent: median(|round| round.failed_percent),
             database_us: known(median(|round| round.database_us.unwrap_or(f64::NAN))),
             host_us: known(median(|round| round.host_us.unwrap_or(f64::NAN))),
+            trips: median(|round| round.trips),
             log_kib: median(|round| round.log_kib),
         }
     }
@@ -245,7 +264,7 @@ impl Round {
         let micros = |figure: Option<f64>| figure.map_or_else(unknown, |figure| format!("{figure:.0}"));
         let cheaper = self.database_us.zip(first.database_us);
         println!(
-            "{hosts:>5} {callers:>7} {:<16} {:>8.0} {:>6.2} {:>8.2} {:>8.2} {:>7.1} {:>7.1} {:>9} {:>6} {:>6} {:>6.1}",
+            "{hosts:>5} {callers:>7} {:<16} {:>8.0} {:>6.2} {:>8.2} {:>8.2} {:>7.1} {:>7.1} {:>9} {:>6} {:>6} {:>6.1} {:>6.1}",
             shape.name(),
             self.rate,
             self.rate / first.rate,
@@ -256,6 +275,7 @@ impl Round {
             micros(self.database_us),
             cheaper.map_or_else(unknown, |(own, first)| format!("{:.2}", own / first)),
             micros(self.host_us),
+            self.trips,
             self.log_kib,
         );
     }

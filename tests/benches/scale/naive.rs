@@ -2,6 +2,7 @@
 //! one after another in one transaction for each call. The user's row is locked, so that others wait. No sandbox.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use convgroups_host::UserId;
 use convgroups_host::api::{ConversationOperationResult, Request};
@@ -36,6 +37,7 @@ pub(crate) struct Naive {
     runtime: Runtime,
     pool: Pool,
     notify: bool,
+    trips: AtomicU64,
 }
 
 impl Naive {
@@ -46,7 +48,12 @@ impl Naive {
             .build()?;
         let size = PostgresSettings::default().max_connections as usize;
         let pool = Pool::builder(Manager::new(url.parse()?, NoTls)).max_size(size).build()?;
-        Ok(Self { runtime, pool, notify })
+        Ok(Self { runtime, pool, notify, trips: AtomicU64::new(0) })
+    }
+
+    /// How often the database was asked so far.
+    pub(crate) fn trips(&self) -> u64 {
+        self.trips.load(Ordering::Relaxed)
     }
 
     pub(crate) fn call(&self, user: &UserId, request: &Request) -> Result<(), Failure> {
@@ -55,7 +62,8 @@ impl Naive {
             Request::AddConversationsToGroup(params) => (false, params),
             _ => return Err("no such call".into()),
         };
-        let results = self.runtime.block_on(self.change(user, &params.group_name, &params.conversation_id_list, deletes));
+        let results =
+            self.runtime.block_on(self.change(user, &params.group_name, &params.conversation_id_list, deletes));
         if results?.len() == params.conversation_id_list.len() { Ok(()) } else { Err("a result is missing".into()) }
     }
 
@@ -68,7 +76,10 @@ impl Naive {
     ) -> Result<Vec<ConversationOperationResult>, Failure> {
         let mut connection = self.pool.get().await?;
         let transaction = connection.transaction().await?;
+        // To begin and to commit.
+        self.trips.fetch_add(2, Ordering::Relaxed);
         let ask = async |statement: &str, params: &[&(dyn ToSql + Sync)]| -> Result<Vec<Row>, tokio_postgres::Error> {
+            self.trips.fetch_add(1, Ordering::Relaxed);
             let statement = transaction.prepare_cached(statement).await?;
             transaction.query(&statement, params).await
         };
