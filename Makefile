@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check bench bench-http browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test check bench bench-http bench-scale browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -39,6 +39,10 @@ bench: setup
 # The server with the sandbox against the same server with the rules linked natively.
 bench-http: setup
 	cargo bench --locked --package convgroups-tests --features measure --bench http -- $(BENCH_ARGS)
+
+# One, two and three hosts on one PostgreSQL, against plain statements: needs PostgreSQL's programs.
+bench-scale: setup postgres
+	cargo bench --locked --package convgroups-tests --features measure --bench scale -- $(BENCH_ARGS)
 
 # The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
 browser-test: setup

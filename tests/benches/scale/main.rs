@@ -1,7 +1,7 @@
 //! How many calls one, two and three hosts do on one PostgreSQL, what they cost the database, and how that compares with
 //! what one would write without this project: plain statements, one after another, in one transaction for each call.
 //!
-//! The database is a private one that flushes. Each host is a process of its own, this program run again, which is told what
+//! The database is a private one that flushes; the variable `TMPDIR` says on which disk. Each host is a process of its own, this program run again, which is told what
 //! to do through its standard input. Callers take ten conversations out of a group and put them back, in turn, as fast as
 //! they are answered. Everything is measured in rounds that take turns; medians of the rounds are printed.
 //!
@@ -93,11 +93,12 @@ fn main() -> Result<(), Failure> {
     );
     println!("for each call: database and host, in microseconds of CPU; round trips; log, in KiB of write-ahead log");
     println!("reruns and failed: of 100 calls; ratios: to the first line of each pair");
+    println!("\nas loaded\n{}", database.sizes()?);
     let words: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     for scenario in SCENARIOS.iter().filter(|scenario| words.iter().all(|word| scenario.title.contains(*word))) {
         run(scenario, &database, &effort)?;
     }
-    println!("\n{}", database.sizes()?);
+    println!("\nafter these calls\n{}", database.sizes()?);
     Ok(())
 }
 
