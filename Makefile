@@ -16,13 +16,14 @@ demo: setup
 test: setup postgres
 	cargo test --release --locked --workspace
 
-# PostgreSQL, for the tests of the store that is kept there: installed where it is missing and may be, as root on Debian.
-# Tests use the server that CONVGROUPS_TEST_POSTGRES_URL names, or start their own.
+# PostgreSQL and PgBouncer, for the tests of the store that is kept there: installed where they are missing and may be, as root
+# on Debian. Tests start servers of their own, or use the one that CONVGROUPS_TEST_POSTGRES_URL names.
 postgres:
-	@[ -n "$$CONVGROUPS_TEST_POSTGRES_URL" ] || command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 \
-	|| if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; \
-	else echo "PostgreSQL is not installed: tests that need it are skipped" >&2; fi
+	@{ command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } > /dev/null 2>&1 \
+	&& { command -v pgbouncer || ls /usr/sbin/pgbouncer; } > /dev/null 2>&1 && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql pgbouncer; \
+	else echo "PostgreSQL or PgBouncer is not installed: tests that need it are skipped" >&2; fi
 
 # What continuous integration checks beside the tests.
 check: setup

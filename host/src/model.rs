@@ -79,7 +79,8 @@ impl From<UserId> for String {
 #[error("the user id {0}")]
 pub struct InvalidUserId(&'static str);
 
-/// How many changes of a user have been committed. A user nobody has changed anything for is at 0.
+/// Counts a user's changes: each raises it by one. A user nobody has changed anything for is at 0; one who came from another
+/// store goes on after the version there, with some left out between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub u64);

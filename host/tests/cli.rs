@@ -22,6 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_convgroups");
 /// Compiled plugins, shared by all tests.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("convgroups-cli-cache"));
 
+/// The first line of what is written by hand to be imported.
 const HEADER: &str = r#"{"format":"convgroups-export","version":1}"#;
 
 /// A directory of its own to run commands in.
@@ -99,10 +100,11 @@ impl Place {
     /// Everything in the default store: the conversations of each user's each group.
     fn groups(&self) -> Groups {
         let exported = self.export("sqlite:convgroups.db");
-        let groups = exported.lines().skip(1).map(|line| {
-            let line = parse(line);
-            ((text(&line["user"]), text(&line["groupName"])), texts(&line["conversationIDList"]))
-        });
+        let groups = exported
+            .lines()
+            .map(parse)
+            .filter(|line| line.get("groupName").is_some())
+            .map(|line| ((text(&line["user"]), text(&line["groupName"])), texts(&line["conversationIDList"])));
         groups.collect()
     }
 
@@ -835,199 +837,12 @@ fn a_second_host_on_a_store_is_refused_and_commands_that_read_are_not() {
 
 // ---- export and import
 
-fn group(user: &str, name: &str, ids: &[impl AsRef<str>]) -> String {
-    let ids: Vec<&str> = ids.iter().map(AsRef::as_ref).collect();
-    format!("{}\n", json!({ "user": user, "groupName": name, "conversationIDList": ids }))
-}
+#[path = "cli/transfer.rs"]
+mod transfer;
 
-/// An export of thousands of groups, in an order that nothing but the file itself knows.
-fn large_export() -> String {
-    let mut text = format!("{HEADER}\n");
-    for user in 0..400 {
-        for number in 0..10 {
-            let name = format!("{} \"größe\" \\ 组 {user}", (number * 7) % 10);
-            let ids: Vec<String> = (0..number).map(|id| format!("group_{}_{user}", (id * 7 + 3) % 10)).collect();
-            text += &group(&format!("user {user:04}"), &name, &ids);
-        }
-    }
-    text
-}
+use transfer::{group, large_export};
 
-#[test]
-fn what_was_exported_and_imported_is_exported_the_same() {
-    let place = Place::new();
-    let exported = large_export();
-    place.write("groups.ndjson", &exported);
-    let imported = place.run(&["import", "groups.ndjson", "--store", "sqlite:a.db"]).succeeds();
-    assert_eq!((imported.stdout.as_str(), imported.stderr.as_str()), ("", "imported 4000 groups\n"));
-    assert_eq!(place.export("sqlite:a.db"), exported);
-
-    // Calls go on where the file ends, and the order they lead to is kept as well.
-    let user = "user 0007";
-    let input = create(user, "last", &["c2c_z", "c2c_a"])
-        + &line(user, "renameConversationGroup", &json!({ "oldName": "7 \"größe\" \\ 组 7", "newName": "renamed" }))
-        + &add(user, "renamed", &["c2c_z", "c2c_a"]);
-    let run = place.feed(&["run", "-", "--store", "sqlite:a.db"], input).succeeds();
-    assert!(run.json().iter().all(|answer| answer["code"] == 0), "{}", run.stdout);
-    let changed = place.export("sqlite:a.db");
-    assert_ne!(changed, exported);
-
-    place.feed(&["import", "-", "--store", "sqlite:b.db"], changed.as_str()).succeeds();
-    assert_eq!(place.export("sqlite:b.db"), changed);
-    let to_file = place.run(&["export", "again.ndjson", "--store", "sqlite:b.db"]).succeeds();
-    assert_eq!((to_file.stdout.as_str(), to_file.stderr.as_str()), ("", "exported 4001 groups of 400 users\n"));
-    assert_eq!(place.read("again.ndjson"), changed.as_bytes());
-}
-
-#[test]
-fn marks_and_custom_data_are_exported_after_the_users_groups_and_imported_from_anywhere() {
-    let place = Place::with_a_group();
-    let input = mark("alice", 1 | 1 << 63, &["group_42", "c2c_new"])
-        + &give("alice", "re\"d\u{1b}", &["c2c_eve", "group_42"])
-        + &give("bob", "blue", &["c2c_alice"]);
-    place.feed(&["run", "-"], input).succeeds();
-    let data = |user: &str, id: &str, marks: &[u64], custom_data: &str| {
-        let data = json!({ "user": user, "conversationID": id, "markList": marks, "customData": custom_data });
-        format!("{data}\n")
-    };
-    let lines = [
-        group("alice", "Work", &["c2c_bob", "group_42"]),
-        data("alice", "group_42", &[1, 1 << 63], "re\"d\u{1b}"),
-        data("alice", "c2c_new", &[1, 1 << 63], ""),
-        data("alice", "c2c_eve", &[], "re\"d\u{1b}"),
-        data("bob", "c2c_alice", &[], "blue"),
-    ];
-    let exported = format!("{HEADER}\n{}", lines.concat());
-    assert_eq!(place.export("sqlite:convgroups.db"), exported);
-    let to_file = place.run(&["export", "all.ndjson"]).succeeds();
-    assert_eq!(to_file.stderr, "exported 1 groups and 4 marked conversations of 2 users\n");
-
-    let imported = place.run(&["import", "all.ndjson", "--store", "sqlite:a.db"]).succeeds();
-    assert_eq!(imported.stderr, "imported 1 groups and 4 marked conversations\n");
-    assert_eq!(place.export("sqlite:a.db"), exported);
-    let [work, first, second, third, bobs] = &lines;
-    let mixed = format!("{HEADER}\n{first}{bobs}{second}{work}{third}");
-    place.feed(&["import", "-", "--store", "sqlite:b.db"], mixed).succeeds();
-    assert_eq!(place.export("sqlite:b.db"), exported);
-    let events = place.run(&["events", "--user", "bob", "--store", "sqlite:b.db"]).succeeds().json();
-    assert_eq!(events[0]["origin"]["method"], "import");
-    assert_eq!(events[0]["events"][0]["event"], "onConversationChanged");
-    // What is there already is not replaced.
-    let again = format!("{HEADER}\n{third}");
-    let reason = "user alice has marks or custom data of this conversation already";
-    place.feed(&["import", "-", "--store", "sqlite:b.db"], again).fails(1, &["line 2: ", reason]);
-    assert_eq!(place.export("sqlite:b.db"), exported);
-}
-
-#[test]
-fn an_export_does_not_overwrite_a_file() {
-    let place = Place::with_a_group();
-    place.write("there.ndjson", "precious");
-    place.run(&["export", "there.ndjson"]).fails(1, &["could not write there.ndjson", "exists already"]);
-    assert_eq!(place.read("there.ndjson"), b"precious");
-}
-
-#[test]
-fn an_import_keeps_the_order_of_a_users_groups_wherever_they_stand_in_the_file() {
-    let place = Place::with_a_group();
-    let mut text = format!("{HEADER}\n");
-    for number in [3, 1, 2] {
-        for user in ["bob", "alice", "carol"] {
-            text += &group(user, &format!("group {number}"), &["c2c_z", "c2c_a"]);
-        }
-    }
-    place.write("groups.ndjson", text);
-    place.run(&["import", "groups.ndjson"]).succeeds();
-    let mut expected = format!("{HEADER}\n");
-    expected += &group("alice", "Work", &["c2c_bob", "group_42"]);
-    for user in ["alice", "bob", "carol"] {
-        for number in [3, 1, 2] {
-            expected += &group(user, &format!("group {number}"), &["c2c_z", "c2c_a"]);
-        }
-    }
-    assert_eq!(place.export("sqlite:convgroups.db"), expected);
-    let events = place.events("alice");
-    assert_eq!(events.len(), 4);
-    assert!(events[1..].iter().all(|event| event["origin"]["method"] == "import"), "{events:?}");
-}
-
-#[test]
-fn a_bad_file_is_refused_by_its_line_and_changes_nothing() {
-    let good = |number: usize| group("bob", &format!("group {number}"), &["c2c_alice"]);
-    let after_good = |bad: &str| format!("{HEADER}\n{}{}{bad}\n{}", good(1), good(2), good(3));
-    let raw = |user: &str, name: &str, ids: &str| {
-        format!(r#"{{"user":{user},"groupName":{name},"conversationIDList":{ids}}}"#)
-    };
-    let data = |id: &str, marks: &str, custom_data: &str| {
-        format!(r#"{{"user":"bob","conversationID":"{id}","markList":{marks},"customData":"{custom_data}"}}"#)
-    };
-    let long = format!("\"{}\"", "x".repeat(2000));
-    let cases: Vec<(String, &str, &str)> = vec![
-        (String::new(), "line 1: ", "not an export"),
-        ("nonsense\n".to_owned(), "line 1: ", "not an export"),
-        (good(1), "line 1: ", "not an export"),
-        (r#"{"format":"something-else","version":1}"#.to_owned(), "line 1: ", "not an export"),
-        (format!("{}\n{}", r#"{"format":"convgroups-export","version":2}"#, good(1)), "line 1: ", "version 2"),
-        (after_good("nonsense"), "line 4: ", "expected"),
-        (after_good(""), "line 4: ", "expected an object"),
-        (after_good("[]"), "line 4: ", "expected an object"),
-        (after_good(r#"{"user":"bob","groupName":"x"}"#), "line 4: ", "conversationIDList"),
-        (after_good(&raw("7", r#""x""#, "[]")), "line 4: ", "invalid type"),
-        (after_good(&raw(r#""""#, r#""x""#, "[]")), "line 4: ", "the user id is empty"),
-        (after_good(&raw(r#""bob""#, r#""""#, "[]")), "line 4: ", "the group name"),
-        (after_good(&raw(r#""bob""#, r#""a\u0007b""#, "[]")), "line 4: ", "the group name"),
-        (after_good(&raw(r#""bob""#, &long, "[]")), "line 4: ", "the group name"),
-        (after_good(&raw(r#""bob""#, r#""x""#, r#"[""]"#)), "line 4: ", "the conversation id"),
-        (after_good(&raw(r#""bob""#, r#""x""#, r#"["c2c_a\n"]"#)), "line 4: ", "the conversation id"),
-        (after_good(&raw(r#""bob""#, r#""x""#, &format!("[{long}]"))), "line 4: ", "the conversation id"),
-        (after_good(&raw(r#""bob""#, r#""x""#, r#"["c2c_a","c2c_a"]"#)), "line 4: ", "twice"),
-        (after_good(good(1).trim_end()), "line 4: ", "user bob has a group of this name already"),
-        (after_good(group("alice", "Work", &["c2c_x"]).trim_end()), "line 4: ", "user alice has a group of this name"),
-        (after_good(&data("c2c_x", "[3]", "")), "line 4: ", "powers of two"),
-        (after_good(&data("c2c_x", "[1,1]", "")), "line 4: ", "powers of two"),
-        (after_good(&data("c2c_x", "[]", "")), "line 4: ", "neither marks nor custom data"),
-        (after_good(&data("c2c_x", "[1]", r"a\u0000")), "line 4: ", "U+0000"),
-        (after_good(&data("c2c_x", "[1]", &"x".repeat(4097))), "line 4: ", "4096 bytes"),
-        (after_good(&data("", "[1]", "")), "line 4: ", "the conversation id"),
-        (after_good(&data("c2c_x", "[1]", r#"","more":""#)), "line 4: ", "unknown field `more`"),
-        (after_good(r#"{"user":"bob","conversationID":"c2c_x","markList":[1]}"#), "line 4: ", "customData"),
-        (after_good(&data("c2c_marked", "[1]", "")), "line 4: ", "user bob has marks or custom data of this"),
-        (
-            after_good(&[data("c2c_x", "[1]", ""), data("c2c_x", "[2]", "")].join("\n")),
-            "line 5: ",
-            "user bob has marks",
-        ),
-    ];
-    let place = Place::with_a_group();
-    place.feed(&["run", "-"], mark("bob", 1, &["c2c_marked"])).succeeds();
-    let before = place.export("sqlite:convgroups.db");
-    for (file, line, reason) in cases {
-        place.write("groups.ndjson", &file);
-        place.run(&["import", "groups.ndjson"]).fails(1, &[line, reason]);
-        assert_eq!(place.export("sqlite:convgroups.db"), before, "{file}");
-    }
-    let mut binary = format!("{HEADER}\n{}", good(1)).into_bytes();
-    binary.extend_from_slice(b"\xff\xfe\n");
-    place.write("groups.ndjson", binary);
-    place.run(&["import", "groups.ndjson"]).fails(1, &["line 3: "]);
-    place.run(&["import", "missing.ndjson"]).fails(1, &["could not read missing.ndjson"]);
-    assert_eq!(place.export("sqlite:convgroups.db"), before);
-    assert_eq!(place.events("alice").len(), 1);
-}
-
-#[test]
-fn standard_input_is_checked_as_a_whole_before_anything_is_written() {
-    let place = Place::new();
-    let mut input = format!("{HEADER}\n");
-    for user in 0..100 {
-        input += &group(&format!("user{user}"), "Work", &["c2c_bob"]);
-    }
-    place.feed(&["import", "-"], input.clone() + "nonsense\n").fails(1, &["line 102: "]);
-    assert_eq!(place.groups().len(), 0);
-    place.feed(&["import", "-"], input.as_str()).succeeds();
-    place.feed(&["import", "-"], input).fails(1, &["line 2: ", "has a group of this name already"]);
-    assert_eq!(place.groups().len(), 100);
-}
+// ---- backup
 
 #[test]
 fn a_backup_is_a_store_with_the_same_content() {
@@ -1472,8 +1287,8 @@ fn every_command_has_help_with_an_example() {
         (&["inspect"], "Example:\n  convgroups inspect "),
         (&["plugin"], "Usage: convgroups plugin"),
         (&["plugin", "export"], "Example:\n  convgroups plugin export "),
-        (&["export"], "Example:\n  convgroups export "),
-        (&["import"], "Example:\n  convgroups import "),
+        (&["export"], "Examples:\n  convgroups export "),
+        (&["import"], "Examples:\n  convgroups import "),
         (&["backup"], "Example:\n  convgroups backup "),
         (&["config"], "Usage: convgroups config"),
         (&["completions"], "Example:\n  convgroups completions "),

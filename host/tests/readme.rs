@@ -3,20 +3,30 @@
 use std::path::Path;
 use std::process::Command;
 
+use postgres_for_tests::Database;
+
+/// The heading of what needs a database.
+const WITH_DATABASE: &str = "## When one machine is not enough";
+/// The ports that the README uses. Whoever else runs here may have them.
+const PORTS: [&str; 3] = ["127.0.0.1:7475", "127.0.0.1:7476", "127.0.0.1:7477"];
+
 /// A command and what it prints.
 struct Step {
     command: String,
     output: Vec<String>,
+    with_database: bool,
 }
 
 fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut inside = false;
+    let (mut inside, mut with_database) = (false, false);
     for line in readme.lines() {
-        if line.starts_with("```") {
+        if line.starts_with("## ") {
+            with_database = line == WITH_DATABASE;
+        } else if line.starts_with("```") {
             inside = line == "```console";
         } else if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
-            steps.push(Step { command: command.to_owned(), output: Vec::new() });
+            steps.push(Step { command: command.to_owned(), output: Vec::new(), with_database });
         } else if inside && let Some(step) = steps.last_mut() {
             step.output.push(line.to_owned());
         }
@@ -38,19 +48,26 @@ const END: &str = "end of the command's output\n";
 #[test]
 fn the_commands_of_the_readme_print_what_it_says() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let steps = steps(&std::fs::read_to_string(readme).expect("the README is there"));
-    assert!(steps.len() >= 6, "only {} commands were found", steps.len());
+    let mut steps = steps(&std::fs::read_to_string(readme).expect("the README is there"));
+    assert!(steps.iter().filter(|step| step.with_database).count() >= 6, "commands were not found");
+    assert!(steps.iter().filter(|step| !step.with_database).count() >= 6, "commands were not found");
+    let database = Database::create();
+    steps.retain(|step| database.is_some() || !step.with_database);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let binary = Path::new(env!("CARGO_BIN_EXE_convgroups"));
     let path = format!("{}:{}", binary.parent().expect("a directory").display(), env!("PATH"));
-    // Whoever else runs here may have the port that the README uses.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     // One shell for all of them, as a reader has it.
     let script: String = steps.iter().map(|step| format!("{}\nprintf '%s' \"{END}\"\n", step.command)).collect();
-    let script = script.replace("127.0.0.1:7475", &free.to_string());
+    // All held until each is found, so that no two are the same.
+    let free = PORTS.map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
+    let script = PORTS.iter().zip(&free).fold(script, |script, (port, free)| {
+        script.replace(port, &free.local_addr().expect("it has an address").to_string())
+    });
+    drop(free);
     let mut shell = Command::new("sh");
     shell.args(["-c", &script]).current_dir(&directory).env("PATH", &path);
     shell.env("CONVGROUPS_CACHE_DIR", directory.path().join("cache"));
+    shell.envs(database.as_ref().map(|database| ("DATABASE", database.url())));
     let output = shell.output().expect("there is a shell");
     let came = String::from_utf8(output.stdout).expect("text");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -13,7 +13,7 @@ use convgroups_host::api::{GroupAndConversations, Request};
 use convgroups_host::measure::{Bare, open_without_group_commit};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::Limits;
-use convgroups_host::store::{Commit, Store};
+use convgroups_host::store::{Commit, Skip, Store};
 use convgroups_host::{Host, MemoryStore, SqliteStore, UserId, Version};
 use convgroups_tests::native;
 
@@ -198,6 +198,7 @@ fn fill(store: &dyn Store, user: &UserId, count: usize) -> Result<(), Failure> {
         changes: vec![group],
         origin,
         keep: 100,
+        skip: Skip::default(),
         deadline: None,
     })?;
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
 use convgroups_host::store::{
-    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Store, Versioned,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Skip, Store, Versioned,
 };
 
 use crate::{ids, user};
@@ -369,6 +369,119 @@ contract! { $
         assert_eq!(full, at(1, in_groups(vec![state("Work", &["c2c_a"])])));
     }
 
+    fn a_commit_that_leaves_versions_out_gives_the_state_to_everybody_who_saw_an_earlier_one(store) {
+        for (name, before, versions) in [("new", 0, 1), ("new too", 0, 1000), ("known", 3, 1), ("known too", 3, 17)] {
+            for base in 0..before {
+                commit(store, name, base, vec![created(&format!("group {base}"), &["c2c_a"])]);
+            }
+            let changes = vec![created("Moved", &["c2c_b", "c2c_a"]), changed(&[noted("c2c_m", 1, "")])];
+            assert_eq!(skip(store, name, before, versions, changes), committed(before + versions + 1), "{name}");
+            let moved = store.state(&user(name)).expect("reads");
+            assert_eq!(moved.version, Version(before + versions + 1));
+            assert_eq!(moved.value.groups.len() as u64, before + 1);
+            for after in (0..=before + versions).chain([before + versions + 2, u64::from(u32::MAX)]) {
+                let read = store.changes(&user(name), Version(after), MAX_BATCH).expect("reads");
+                assert_eq!(read, Changes::Full(moved.clone()), "{name} after {after}");
+            }
+            let read = store.changes(&user(name), moved.version, MAX_BATCH).expect("reads");
+            assert_eq!(read, Changes::Since(vec![]), "{name}");
+        }
+    }
+
+    fn after_versions_were_left_out_the_log_goes_on_and_is_trimmed_as_ever(store) {
+        let alice = user("alice");
+        commit(store, "alice", 0, vec![created("Work", &[])]);
+        assert_eq!(skip(store, "alice", 1, 50, vec![added("Work", &["c2c_moved"])]), committed(52));
+        for version in 52..60 {
+            let id = format!("c2c_{version}");
+            let commit = Commit { keep: 3, ..to_commit("alice", version, vec![added("Work", &[&id])]) };
+            assert_eq!(store.commit(commit).expect("commits"), committed(version + 1));
+            let kept = (version - 1).max(53);
+            for after in 0..=version + 1 {
+                match store.changes(&alice, Version(after), MAX_BATCH).expect("reads") {
+                    Changes::Full(full) => {
+                        assert!(after + 1 < kept, "after {after} at {}", version + 1);
+                        assert_eq!(full, store.state(&alice).expect("reads"));
+                    }
+                    Changes::Since(log) => {
+                        let versions: Vec<u64> = log.iter().map(|logged| logged.version.0).collect();
+                        assert_eq!(versions, (after + 1..=version + 1).collect::<Vec<_>>());
+                        assert!(after + 1 >= kept, "after {after} at {}", version + 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn places_go_on_growing_where_versions_are_left_out(store) {
+        commit(store, "alice", 0, vec![created("Work", &["c2c_a"]), changed(&[noted("c2c_m", 1, "")])]);
+        skip(store, "alice", 1, 1000, vec![added("Work", &["c2c_b", "c2c_c"]), changed(&[noted("c2c_n", 1, "")])]);
+        commit(store, "alice", 1002, vec![added("Work", &["c2c_d"]), changed(&[noted("c2c_o", 1, "")])]);
+        let members = page(store, Some("Work"), 0, 10);
+        assert_eq!(names(&members), ["c2c_a", "c2c_b", "c2c_c", "c2c_d"]);
+        let marked = page_of_data(store, 0, 10);
+        assert_eq!(names(&marked), ["c2c_m", "c2c_n", "c2c_o"]);
+        for list in [members, marked] {
+            assert!(list.is_sorted_by(|a, b| a.position < b.position), "{list:?}");
+        }
+    }
+
+    fn versions_can_be_left_out_without_a_change(store) {
+        let alice = user("alice");
+        assert_eq!(skip(store, "alice", 0, 7, vec![]), committed(8));
+        assert_eq!(store.state(&alice).expect("reads"), at(8, UserState::default()));
+        assert_eq!(store.users(None, 10).expect("reads"), std::slice::from_ref(&alice));
+        let read = store.changes(&alice, Version(3), MAX_BATCH).expect("reads");
+        assert_eq!(read, Changes::Full(at(8, UserState::default())));
+        assert_eq!(commit(store, "alice", 8, vec![created("Work", &[])]), committed(9));
+    }
+
+    fn versions_end_below_the_last(store) {
+        let alice = user("alice");
+        let last = Version::MAX.0 - 1;
+        commit(store, "alice", 0, vec![created("Work", &[])]);
+        let before = store.state(&alice).expect("reads");
+        for versions in [u64::MAX, u64::MAX - 1, u64::MAX - 2, 1 << 43, last - 1] {
+            let outcome = skip(store, "alice", 1, versions, vec![added("Work", &["c2c_a"])]);
+            assert_eq!(outcome, CommitOutcome::Conflict, "{versions} left out");
+            assert_eq!(store.state(&alice).expect("reads"), before);
+        }
+        assert_eq!(skip(store, "alice", 1, last - 2, vec![added("Work", &["c2c_a"])]), committed(last));
+        assert_eq!(commit(store, "alice", last, vec![added("Work", &["c2c_b"])]), CommitOutcome::Conflict);
+        assert_eq!(names(&page(store, Some("Work"), 0, 10)), ["c2c_a"]);
+    }
+
+    fn group_ids_can_be_left_out_before_each_group_and_after_the_last(store) {
+        let alice = user("alice");
+        let id_skip = |base, versions, group_ids: &[u32], changes| {
+            let skip = Skip { versions, group_ids: group_ids.to_vec() };
+            store.commit(Commit { skip, ..to_commit("alice", base, changes) })
+        };
+        let delete = |name: &str| Change::GroupDeleted { group_name: name.to_owned() };
+        let steps = [
+            (vec![2], vec![created("a", &[]), created("b", &[])], groups(&[(3, "a"), (4, "b")], 4)),
+            (vec![0, 3, 2], vec![delete("a"), created("c", &[]), created("d", &[])],
+                groups(&[(4, "b"), (5, "c"), (9, "d")], 11)),
+            (vec![4, 9], vec![added("b", &["c2c_a"])], groups(&[(4, "b"), (5, "c"), (9, "d")], 15)),
+            (vec![], vec![created("e", &[])], groups(&[(4, "b"), (5, "c"), (9, "d"), (16, "e")], 16)),
+        ];
+        for (version, (group_ids, changes, expected)) in (0..).zip(steps) {
+            assert_eq!(id_skip(version, 0, &group_ids, changes).expect("commits"), committed(version + 1));
+            assert_eq!(store.groups(&alice).expect("reads"), at(version + 1, expected));
+        }
+        // Beside versions; and ids end somewhere.
+        assert_eq!(id_skip(4, 5, &[0, u32::MAX - 18], vec![created("f", &[])]).expect("commits"), committed(10));
+        let before = store.groups(&alice).expect("reads");
+        assert_eq!(before.value.created, u32::MAX - 1);
+        for group_ids in [vec![1], vec![0, 1], vec![u32::MAX]] {
+            let result = id_skip(10, 0, &group_ids, vec![created("g", &[])]);
+            assert!(result.is_err(), "{group_ids:?} left out: {result:?}");
+            assert_eq!(store.groups(&alice).expect("reads"), before);
+        }
+        assert_eq!(commit(store, "alice", 10, vec![created("g", &[])]), committed(11));
+        assert!(store.commit(to_commit("alice", 11, vec![created("h", &[])])).is_err());
+    }
+
     fn a_long_log_is_read_in_parts_without_gap_or_repeat(store) {
         let alice = user("alice");
         commit(store, "alice", 0, vec![created("Work", &[])]);
@@ -486,11 +599,24 @@ fn origin(base: u64) -> Origin {
 }
 
 fn to_commit(id: &str, base: u64, changes: Vec<Change>) -> Commit {
-    Commit { user: user(id), base: Version(base), changes, origin: origin(base), keep: 100, deadline: None }
+    Commit {
+        user: user(id),
+        base: Version(base),
+        changes,
+        origin: origin(base),
+        keep: 100,
+        skip: Skip::default(),
+        deadline: None,
+    }
 }
 
 fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> CommitOutcome {
     store.commit(to_commit(id, base, changes)).expect("commits")
+}
+
+fn skip(store: &Arc<dyn Store>, id: &str, base: u64, versions: u64, changes: Vec<Change>) -> CommitOutcome {
+    let skip = Skip { versions, ..Skip::default() };
+    store.commit(Commit { skip, ..to_commit(id, base, changes) }).expect("commits")
 }
 
 fn page(store: &Arc<dyn Store>, group: Option<&str>, after: u64, limit: u32) -> Vec<Member> {

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use convgroups_host::model::{ConversationData, UserState};
 use convgroups_host::store::{
-    BatchCounts, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreError, StoreErrorKind, StoreResult,
+    Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
     Versioned, Watch,
 };
 use convgroups_host::{UserId, Version};
@@ -147,7 +147,7 @@ impl Store for GatedStore {
     fn health(&self) -> StoreResult<()> {
         self.store()?.health()
     }
-    fn batches(&self) -> BatchCounts {
-        self.store.batches()
+    fn counts(&self) -> StoreCounts {
+        self.store.counts()
     }
 }

@@ -21,12 +21,12 @@ pub mod model;
 pub mod native;
 pub mod server;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use convgroups_host::settings::PostgresSettings;
 use convgroups_host::store::Store;
 use convgroups_host::{MemoryStore, PostgresStore, SqliteStore, UserId};
-use postgres_for_tests::Database;
+use postgres_for_tests::{Database, Pooler};
 use tempfile::TempDir;
 
 /// A store and what it lies in, which is gone when this is dropped.
@@ -41,7 +41,7 @@ pub struct TestStore {
 enum Place {
     Memory,
     Directory(#[expect(dead_code, reason = "kept until it is no longer needed")] TempDir),
-    Database(Database),
+    Database { url: String, _database: Database },
 }
 
 impl TestStore {
@@ -71,7 +71,22 @@ impl TestStore {
     #[must_use]
     pub fn postgres() -> Option<Self> {
         let database = Database::create()?;
-        Some(Self { store: open_postgres(&database), place: Place::Database(database) })
+        let url = database.url().to_owned();
+        Some(Self { store: open_postgres(&url), place: Place::Database { url, _database: database } })
+    }
+
+    /// As [`TestStore::postgres`], by way of a pooler that hands each transaction another connection and does not keep track
+    /// of prepared statements; nothing where there is none.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestStore::postgres`].
+    #[must_use]
+    pub fn pooled_postgres() -> Option<Self> {
+        static POOLER: LazyLock<Option<Pooler>> = LazyLock::new(Pooler::start);
+        let database = Database::create()?;
+        let url = POOLER.as_ref()?.url(database.url());
+        Some(Self { store: open_postgres(&url), place: Place::Database { url, _database: database } })
     }
 
     /// The same data as another host has it. Where only one host can have it, the same store.
@@ -83,7 +98,7 @@ impl TestStore {
     pub fn as_another_host(&self) -> Arc<dyn Store> {
         match &self.place {
             Place::Memory | Place::Directory(_) => Arc::clone(&self.store),
-            Place::Database(database) => open_postgres(database),
+            Place::Database { url, .. } => open_postgres(url),
         }
     }
 
@@ -96,9 +111,9 @@ impl TestStore {
     }
 }
 
-fn open_postgres(database: &Database) -> Arc<dyn Store> {
+fn open_postgres(url: &str) -> Arc<dyn Store> {
     let settings = PostgresSettings { max_connections: 8, timeout_ms: 30_000, ..PostgresSettings::default() };
-    Arc::new(PostgresStore::open(database.url(), &settings).expect("a new database opens"))
+    Arc::new(PostgresStore::open(url, &settings).expect("a new database opens"))
 }
 
 /// A user's id that is known to be valid.

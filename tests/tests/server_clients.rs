@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use convgroups_host::MemoryStore;
 use convgroups_host::model::{Change, Origin, Version};
-use convgroups_host::store::{Commit, CommitOutcome, Store};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{
     Reply, Setup, TestServer, answer_on, client, eventually, request, rest_of, sign, status_of,
@@ -116,6 +116,7 @@ fn with_large_changes(changes: u64) -> MemoryStore {
             changes: vec![Change::GroupCreated { group_name: format!("group {version}"), conversation_list }],
             origin: Origin { method: "import".to_owned(), request_id: String::new() },
             keep: 1000,
+            skip: Skip::default(),
             deadline: None,
         };
         assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));

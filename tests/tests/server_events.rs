@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Commit, CommitOutcome, Store};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
 use convgroups_host::{Host, MemoryStore, Version};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{
@@ -119,7 +119,7 @@ fn a_place_to_resume_from_that_is_none_is_refused() {
 fn a_reader_that_is_cut_off_again_and_again_gets_every_change_once_and_in_order() {
     const WRITERS: usize = 3;
     const CHANGES: usize = 100;
-    for store in [convgroups_tests::TestStore::memory(), convgroups_tests::TestStore::sqlite()] {
+    for (_, store) in convgroups_tests::TestStore::all() {
         let setup = Setup::default().store(store.store.clone()).with(|settings| {
             settings.events.keep_per_user = 10_000;
             settings.server.max_event_streams_per_user = 10_000;
@@ -237,6 +237,7 @@ fn a_stream_ends_with_its_signature_or_the_server_though_there_is_more_to_send()
             }],
             origin: Origin { method: "import".to_owned(), request_id: String::new() },
             keep: 1000,
+            skip: Skip::default(),
             deadline: None,
         };
         assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));

@@ -48,7 +48,7 @@ fn create_and_delete(base: &str, name: &str, acknowledged: &AtomicU32) -> Vec<bo
 
 #[test]
 fn under_load_every_acknowledged_change_is_kept_and_none_by_halves() {
-    for store in [TestStore::memory(), TestStore::sqlite()] {
+    for (_, store) in TestStore::all() {
         let mut server = Setup::default().store(store.store.clone()).start();
         let base = server.url("");
         let acknowledged = AtomicU32::new(0);

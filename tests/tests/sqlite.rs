@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Commit, CommitOutcome, Store, StoreErrorKind};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store, StoreErrorKind};
 use convgroups_host::{SqliteStore, Version};
 use convgroups_tests::user;
 use rusqlite::Connection;
@@ -21,6 +21,7 @@ fn creation(id: &str, base: u64, group: &str) -> Commit {
         changes: vec![Change::GroupCreated { group_name: group.to_owned(), conversation_list }],
         origin: Origin { method: "test".to_owned(), request_id: format!("{id} {base}") },
         keep: 100,
+        skip: Skip::default(),
         deadline: None,
     }
 }

@@ -17,3 +17,9 @@ mod postgres {
 
     convgroups_tests::store_contract!(TestStore::postgres());
 }
+
+mod pooled_postgres {
+    use convgroups_tests::TestStore;
+
+    convgroups_tests::store_contract!(TestStore::pooled_postgres());
+}

@@ -27,7 +27,7 @@ use crate::model::{Origin, UserId, Version};
 use crate::plugin::{self, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
-use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Store, Transaction};
+use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Skip, Store, Transaction};
 
 /// Runs calls of one plugin against one store. Cheap to clone; all clones are one host.
 #[derive(Clone, Debug)]
@@ -563,6 +563,7 @@ impl Shared {
             changes: staged.changes,
             origin: Origin { method, request_id: request_id.to_owned() },
             keep: self.keep,
+            skip: Skip::default(),
             deadline: Some(deadline),
         };
         let _span = tracing::debug_span!("commit").entered();

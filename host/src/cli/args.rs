@@ -95,21 +95,35 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Write all groups, marks and custom data of all users as JSON lines.
-    #[command(after_help = "Example:\n  convgroups export --store sqlite:chat.db > groups.ndjson")]
+    /// Write everything of all users as JSON lines: groups, marks, custom data, versions.
+    ///
+    /// What is exported of a user is of one moment, of all users only when no host is changing the store. The last line has
+    /// counts and a SHA-256, by which `import` tells a file that was cut off or damaged. A file grows as FILE.partial and
+    /// gets its name when all of it is on disk.
+    #[command(after_help = "Examples:\n  convgroups export --store sqlite:chat.db | gzip > groups.ndjson.gz\n  \
+                            convgroups export groups.ndjson --resume")]
     Export {
         /// Where to; - is standard output.
         #[arg(default_value = "-")]
         file: PathBuf,
+        /// Go on with FILE.partial where an export was interrupted, if there is one; users in it are not read again.
+        #[arg(long)]
+        resume: bool,
     },
     /// Read what `export` wrote into a store.
     ///
-    /// Users may have groups already, but none of the names in the file, and marks and custom data, but not of the
-    /// conversations that have some in the file. All of it is checked before any of it is written.
-    #[command(after_help = "Example:\n  convgroups import groups.ndjson --store sqlite:new.db")]
+    /// All of the file is checked before any of it is written, and read back from the store and compared afterwards. Users
+    /// may have groups already, but none of the names in the file, and marks and custom data, but not of the conversations
+    /// that have some in the file. Versions go on after those in the file, with a gap, so that readers of events who come
+    /// from the other store begin with the whole state.
+    #[command(after_help = "Examples:\n  convgroups import groups.ndjson --store sqlite:new.db\n  \
+                            convgroups import groups.ndjson --store sqlite:new.db --resume")]
     Import {
         /// Where from; - is standard input.
         file: PathBuf,
+        /// Go on where an import of the same file was interrupted: what is there exactly as in the file is left alone.
+        #[arg(long)]
+        resume: bool,
     },
     /// Copy a SQLite store, consistently, while a host may be writing to it.
     #[command(after_help = "Example:\n  convgroups backup monday.db --store sqlite:chat.db")]

@@ -1,6 +1,7 @@
 //! Commands, one module each.
 
 mod args;
+mod backup;
 mod call;
 mod config;
 mod events;
@@ -95,14 +96,14 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Usersig(command) => usersig::usersig(&settings(&global)?, &command),
         Command::Events(command) => events::events(readable(&settings(&global)?)?, &command),
         Command::Inspect(command) => inspect::inspect(&settings(&global)?, &command),
-        Command::Export { file } => transfer::export(&*readable(&settings(&global)?)?, &file),
-        Command::Import { file } => {
+        Command::Export { file, resume } => transfer::export(&*readable(&settings(&global)?)?, &file, resume),
+        Command::Import { file, resume } => {
             let settings = settings(&global)?;
             let open = || store::open(&settings.store, &settings.postgres).map_err(Failed::run);
-            transfer::import(&file, open, settings.events.keep_per_user)
+            transfer::import(&file, resume, open, settings.events.keep_per_user)
         }
         Command::Migrate => migrate::migrate(&settings(&global)?),
-        Command::Backup { destination } => transfer::backup(&settings(&global)?.store, &destination),
+        Command::Backup { destination } => backup::backup(&settings(&global)?.store, &destination),
     }
 }
 

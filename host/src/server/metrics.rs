@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::rejection::Outcome;
 use crate::call::{Host, Spent};
+use crate::store::StoreCounts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Call {
@@ -132,8 +133,7 @@ pub(super) struct State {
     pub(super) running: u64,
     pub(super) max_running: u64,
     pub(super) waiting: u64,
-    pub(super) commits: u64,
-    pub(super) flushes: u64,
+    pub(super) store: StoreCounts,
 }
 
 struct Measured(Box<dyn Fn() -> State + Send + Sync>);
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let State { running, max_running, waiting, commits, flushes } = (self.0)();
+        let State { running, max_running, waiting, store } = (self.0)();
         let mut gauge = |name, help, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
@@ -154,11 +154,18 @@ impl Collector for Measured {
         gauge("calls_running", "Calls that run, each with a slot of the sandbox's pool", running)?;
         gauge("calls_running_max", "Calls that may run at a time", max_running)?;
         gauge("calls_waiting", "Calls that wait for their turn", waiting)?;
+        gauge("store_connections", "Open connections to the database", store.connections)?;
+        gauge("store_connections_in_use", "Connections to the database that are in use", store.connections_in_use)?;
+        gauge(
+            "store_connections_awaited",
+            "Calls that wait for a connection to the database",
+            store.connections_awaited,
+        )?;
         let mut counter = |name, help, value: u64| {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
-        counter("commits", "Commits to the store; divided by flushes: how many share one", commits)?;
-        counter("flushes", "Flushes of the store", flushes)
+        counter("commits", "Commits to the store; divided by flushes: how many share one", store.commits)?;
+        counter("flushes", "Flushes of the store", store.flushes)
     }
 }

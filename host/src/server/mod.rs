@@ -168,15 +168,11 @@ impl Server {
         let gate = Arc::new(Gate::new(&settings.calls, server));
         let metrics = Metrics::new(&host, {
             let (gate, store) = (Arc::clone(&gate), Arc::clone(host.store()));
-            move || {
-                let batches = store.batches();
-                metrics::State {
-                    running: gate.running(),
-                    max_running: gate.max_running(),
-                    waiting: gate.waiting(),
-                    commits: batches.commits,
-                    flushes: batches.flushes,
-                }
+            move || metrics::State {
+                running: gate.running(),
+                max_running: gate.max_running(),
+                waiting: gate.waiting(),
+                store: store.counts(),
             }
         });
         let app = Arc::new(App {

@@ -132,19 +132,20 @@ impl Store for MemoryStore {
         if current != commit.base {
             return Ok(CommitOutcome::Conflict);
         }
-        let version = commit.base.next();
+        let Some(version) = commit.version() else { return Ok(CommitOutcome::Conflict) };
         // On a copy, so that changes that do not fit leave nothing behind.
         let mut content = users.get(&commit.user).map(|user| user.content.clone()).unwrap_or_default();
-        let mut positions = Positions::of(version);
-        for change in &commit.changes {
-            content.apply(change, &mut positions).ok_or_else(|| {
-                StoreError::new(StoreErrorKind::Corrupt, "a change does not fit what it was worked out on")
-            })?;
-        }
+        content.apply_all(&commit, version).ok_or_else(|| {
+            StoreError::new(StoreErrorKind::Corrupt, "a change does not fit what it was worked out on")
+        })?;
         let user = users.entry(commit.user.clone()).or_default();
         user.content = content;
         user.version = version;
-        user.log.push_back(LoggedChange { version, origin: commit.origin, events: commit.changes });
+        if commit.skip.versions > 0 {
+            user.log.clear();
+        } else {
+            user.log.push_back(LoggedChange { version, origin: commit.origin, events: commit.changes });
+        }
         while user.log.len() > commit.keep.max(1) as usize {
             user.log.pop_front();
         }
@@ -218,6 +219,24 @@ impl Content {
             groups: self.groups.iter().map(state).collect(),
             conversations: conversations.into_iter().map(|(_, data)| data.clone()).collect(),
         }
+    }
+
+    /// Applies a commit that leads to `version`; `None` when it does not fit.
+    fn apply_all(&mut self, commit: &Commit, version: Version) -> Option<()> {
+        let mut positions = Positions::of(version);
+        let mut left_out = commit.skip.group_ids.iter();
+        for change in &commit.changes {
+            if let Change::GroupCreated { .. } = change {
+                self.skip_group_ids(left_out.next())?;
+            }
+            self.apply(change, &mut positions)?;
+        }
+        self.skip_group_ids(left_out.next())
+    }
+
+    fn skip_group_ids(&mut self, count: Option<&u32>) -> Option<()> {
+        self.groups_created = self.groups_created.checked_add(count.copied().unwrap_or_default())?;
+        Some(())
     }
 
     /// Applies one change; `None` when it does not fit.

@@ -80,8 +80,10 @@ pub struct Commit {
     pub user: UserId,
     /// The version that the changes were worked out on.
     pub base: Version,
-    /// What changed, in order; not empty.
+    /// What changed, in order; not empty, unless versions are left out.
     pub changes: Vec<Change>,
+    /// What is left out before it; nothing in calls.
+    pub skip: Skip,
     /// The call it came from.
     pub origin: Origin,
     /// How many changes of this user the log keeps, this one included; at least 1.
@@ -90,12 +92,32 @@ pub struct Commit {
     pub deadline: Option<Instant>,
 }
 
+impl Commit {
+    /// The version that it leads to; nothing when there is no room for it below [`Version::MAX`].
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        let version = self.base.0.checked_add(self.skip.versions)?.checked_add(1).map(Version)?;
+        (version < Version::MAX).then_some(version)
+    }
+}
+
+/// What a commit leaves out, so that a user who comes from another store goes on from where they were there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skip {
+    /// How many versions, before the one that the commit leads to. When there are some, the log begins anew after this
+    /// commit, and without it: who has seen any earlier version, in this store or another, gets the state as a whole.
+    pub versions: u64,
+    /// How many group ids: before that of each group that is created, in order, and then after the last of them. None
+    /// where the list has ended.
+    pub group_ids: Vec<u32>,
+}
+
 /// What became of a [`Commit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// It is durable, and led to this version.
     Committed(Version),
-    /// The user is not at the base version; nothing was changed.
+    /// The user is not at the base version, or there is no version left; nothing was changed.
     Conflict,
 }
 
@@ -240,8 +262,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>>;
 
-    /// Applies a call's changes, appends them to the log and raises the version by one, together or not at all, if the
-    /// user is at the base version. Returns when the outcome is durable.
+    /// Applies a call's changes, appends them to the log and raises the version to [`Commit::version`], together or not
+    /// at all, if the user is at the base version. Returns when the outcome is durable.
+    ///
+    /// When versions are left out, the log is emptied instead. So its versions follow each other without a gap, and
+    /// whoever has not seen the last of them finds all that was missed in it, or gets the state as a whole.
     ///
     /// # Errors
     ///
@@ -275,19 +300,25 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When it cannot.
     fn health(&self) -> StoreResult<()>;
 
-    /// How many commits shared how many flushes since the store was opened; nothing where each has its own.
-    fn batches(&self) -> BatchCounts {
-        BatchCounts::default()
+    /// How much it has to do.
+    fn counts(&self) -> StoreCounts {
+        StoreCounts::default()
     }
 }
 
-/// How commits were made durable together.
+/// How much a store has had to do since it was opened, and has to do now. What it does not have is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BatchCounts {
+pub struct StoreCounts {
     /// Commits, conflicts included.
     pub commits: u64,
-    /// Flushes.
+    /// Flushes that the store made for them itself.
     pub flushes: u64,
+    /// Open connections to a database.
+    pub connections: u64,
+    /// Those of them that are in use.
+    pub connections_in_use: u64,
+    /// Calls that wait for one.
+    pub connections_awaited: u64,
 }
 
 /// Opens the store that a URL names: `sqlite:PATH`, created if it is not there, for this host alone;

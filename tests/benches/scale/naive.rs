@@ -85,7 +85,7 @@ impl Naive {
         };
         let user = user.as_str();
         let version = ask(USER, &[&user]).await?.first().ok_or("no such user")?.get::<_, i64>(0) + 1;
-        let number: i32 = ask(GROUP, &[&user, &group]).await?.first().ok_or("no such group")?.get(0);
+        let number: i64 = ask(GROUP, &[&user, &group]).await?.first().ok_or("no such group")?.get(0);
         let held = ask(HELD, &[&user, &number, &ids]).await?;
         let held: HashSet<String> = held.iter().map(|row| row.get(0)).collect();
         let changed: Vec<&String> = ids.iter().filter(|id| held.contains(*id) == deletes).collect();

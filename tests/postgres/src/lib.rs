@@ -4,8 +4,12 @@
 //! a private server, started from installed binaries in a temporary folder and gone with the process that started it. Where
 //! neither is to be had, a test that needs one says so and ends; with `TEST_REQUIRE_POSTGRES` set it fails instead.
 
+mod pooler;
+
+use std::fs::Permissions;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +17,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use pooler::Pooler;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
@@ -222,6 +227,33 @@ impl Server {
             drop(keeper.stdin.take());
             keeper.wait().expect("the keeper ends");
         }
+    }
+
+    /// Starts it again with more settings.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn configure(&mut self, options: &[&str]) {
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self.crash();
+        self.resume();
+    }
+
+    /// Writes a file that only the server can read; answers where.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    #[must_use]
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).expect("a file can be written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its mode can be set");
+        if let Some((user, group)) = unprivileged() {
+            std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root can give it away");
+        }
+        path
     }
 
     fn log(&self) -> String {

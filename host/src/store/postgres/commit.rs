@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::statement::{Lease, Statement, Trouble, column};
 use crate::model::{Change, ConversationData, Positions, Version};
-use crate::store::Commit;
+use crate::store::{Commit, Skip};
 
 /// A commit, encoded.
 pub(super) struct Prepared<'a> {
@@ -54,7 +54,7 @@ impl Kind {
     /// Parameters of the change are letters.
     fn parts(self) -> (&'static str, &'static str) {
         match self {
-            // A is the name, B how many groups are created after this one, C the ids, D the first place.
+            // A is the name, B how many numbers are given or left out after this one's, C the ids, D the first place.
             Self::Created => (
                 "created AS (
                      INSERT INTO convgroups.groups (user_id, number, name)
@@ -129,7 +129,7 @@ impl Kind {
     fn types(self) -> Vec<Type> {
         let (text, texts, place, places) = (Type::TEXT, Type::TEXT_ARRAY, Type::INT8, Type::INT8_ARRAY);
         match self {
-            Self::Created => vec![text, Type::INT4, texts, place],
+            Self::Created => vec![text, Type::INT8, texts, place],
             Self::Deleted => vec![text],
             Self::Renamed => vec![text.clone(), text],
             Self::Added => vec![text, texts, place],
@@ -161,7 +161,14 @@ pub(super) struct Commits {
     /// For each kind: the change alone.
     change: [Statement; Kind::ALL.len()],
     log: Statement,
+    /// Begins the log anew.
+    forget: Statement,
 }
+
+/// What a conflict need not wait for. Who waited for another host's commit holds the user's row now, though it changes nothing:
+/// flushing that would keep all others waiting, and hand the row to whoever need not wait for it.
+const WITHOUT_FLUSH: &str =
+    "CASE WHEN NOT EXISTS (SELECT FROM bumped) THEN set_config('synchronous_commit', 'off', true) END";
 
 /// Raises a user's version from `$2` to `$3`, if it is there and the tag is right. A user's first change makes the row.
 fn bump(first: bool, created: &str, tag: &str) -> String {
@@ -195,7 +202,7 @@ impl Commits {
                  ), logged AS (
                      INSERT INTO convgroups.log (user_id, version, token, origin, events)
                      SELECT $1, $3, $4, $5, CASE WHEN {fits} THEN $6 END FROM bumped
-                 ) SELECT TAG, EXISTS (SELECT FROM bumped)"
+                 ) SELECT TAG, EXISTS (SELECT FROM bumped), {WITHOUT_FLUSH}"
             );
             let mut types = of_user(&[number.clone(), number.clone(), Type::BYTEA, text.clone(), text.clone()]);
             types.extend([number.clone(), number.clone()]);
@@ -211,7 +218,7 @@ impl Commits {
         };
         let raise = |first: bool| {
             let bump = bump(first, "$4", "$5");
-            let types = of_user(&[number.clone(), number.clone(), Type::INT4, number.clone()]);
+            let types = of_user(&[number.clone(), number.clone(), number.clone(), number.clone()]);
             Statement::new(&format!("WITH bumped AS ({bump}) SELECT TAG, EXISTS (SELECT FROM bumped)"), &types)
         };
         let log = "WITH trimmed AS (
@@ -227,15 +234,20 @@ impl Commits {
             raise: [raise(true), raise(false)],
             change: Kind::ALL.map(change),
             log: Statement::new(log, &of_user(&types)),
+            forget: Statement::new(
+                "WITH emptied AS (DELETE FROM convgroups.log WHERE user_id = $1 AND $2 = TAG) SELECT TAG",
+                &of_user(std::slice::from_ref(&number)),
+            ),
         }
     }
 
     /// Commits; answers whether the user was at the base version.
     pub(super) async fn run(&self, lease: &Lease, prepared: &Prepared<'_>) -> Result<bool, Failed> {
-        let steps = steps(&prepared.commit.changes, prepared.version);
+        let commit = prepared.commit;
+        let (steps, numbers_taken) = steps(commit, prepared.version);
         match steps.as_slice() {
-            [step] => self.run_one(lease, prepared, step).await,
-            steps => self.run_many(lease, prepared, steps).await,
+            [step] if commit.skip == Skip::default() => self.run_one(lease, prepared, step).await,
+            steps => self.run_many(lease, prepared, steps, numbers_taken).await,
         }
     }
 
@@ -260,30 +272,43 @@ impl Commits {
         row.map_err(|trouble| Failed { open: trouble.leaves_open(), trouble })
     }
 
-    async fn run_many(&self, lease: &Lease, prepared: &Prepared<'_>, steps: &[Step<'_>]) -> Result<bool, Failed> {
+    async fn run_many(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared<'_>,
+        steps: &[Step<'_>],
+        numbers_taken: i64,
+    ) -> Result<bool, Failed> {
         // Until the last word nothing is committed, whatever goes wrong: the connection ends, and the transaction with it.
         let undone = |trouble| Failed { trouble, open: false };
         let [first, later] = &self.raise;
         let raise = if prepared.is_first() { first } else { later };
         let changes = steps.iter().map(|step| (&self.change[step.kind as usize], step)).collect::<Vec<_>>();
         // Nothing may come between the messages that are sent together.
-        for statement in [raise, &self.log].into_iter().chain(changes.iter().map(|(statement, _)| *statement)) {
+        // Who left versions out leaves no log either, so that nobody takes it for complete.
+        let begins_anew = prepared.commit.skip.versions > 0;
+        let log = if begins_anew { &self.forget } else { &self.log };
+        for statement in [raise, log].into_iter().chain(changes.iter().map(|(statement, _)| *statement)) {
             lease.prepare(statement).await.map_err(undone)?;
         }
 
         let numbers = prepared.numbers();
         let user = prepared.commit.user.as_str();
-        let created = i32::try_from(steps.iter().filter(|step| step.kind == Kind::Created).count()).unwrap_or(i32::MAX);
-        let (raise_tag, log_tag) = (raise.tag(), self.log.tag());
-        let raise_params: [&(dyn ToSql + Sync); 5] = [&user, &numbers.base, &numbers.version, &created, &raise_tag];
-        let log_params: [&(dyn ToSql + Sync); 7] =
-            [&user, &log_tag, &numbers.version, &prepared.token, &prepared.origin, &prepared.events, &numbers.trimmed];
+        let (raise_tag, log_tag) = (raise.tag(), log.tag());
+        let raise_params: [&(dyn ToSql + Sync); 5] =
+            [&user, &numbers.base, &numbers.version, &numbers_taken, &raise_tag];
+        let logged: [&(dyn ToSql + Sync); 5] =
+            [&numbers.version, &prepared.token, &prepared.origin, &prepared.events, &numbers.trimmed];
+        let mut log_params: Vec<&(dyn ToSql + Sync)> = vec![&user, &log_tag];
+        if !begins_anew {
+            log_params.extend(logged);
+        }
         // Polled in this order, and so sent in it.
         let (begun, raised, changed, logged) = futures_util::join!(
             lease.execute(&self.begin),
             lease.ask(raise, &raise_params),
             join_all(changes.iter().map(|(statement, step)| step.apply(lease, statement, user))),
-            lease.ask(&self.log, &log_params),
+            lease.ask(log, &log_params),
         );
         begun.map_err(undone)?;
         if !raised.and_then(|row| column::<bool>(&row, 1)).map_err(undone)? {
@@ -348,17 +373,22 @@ fn texts(ids: &[String]) -> Vec<&str> {
     ids.iter().map(String::as_str).collect()
 }
 
-/// The changes as steps. A list that has a conversation's marks twice makes several: no statement can change a row twice.
-fn steps(changes: &[Change], version: Version) -> Vec<Step<'_>> {
+/// The changes as steps, and how many group numbers they give or leave out. A list that has a conversation's marks twice makes
+/// several steps: no statement can change a row twice.
+fn steps(commit: &Commit, version: Version) -> (Vec<Step<'_>>, i64) {
+    let changes = &commit.changes;
     let mut positions = Positions::of(version);
-    let mut to_create = changes.iter().filter(|change| matches!(change, Change::GroupCreated { .. })).count();
+    let mut left_out = commit.skip.group_ids.iter().map(|&count| i64::from(count));
+    let created = changes.iter().filter(|change| matches!(change, Change::GroupCreated { .. })).count();
+    let taken = left_out.clone().take(created + 1).sum::<i64>() + i64::try_from(created).unwrap_or(i64::MAX);
+    let mut number = 0;
     let mut steps = Vec::with_capacity(changes.len());
     for change in changes {
         let kind = Kind::of(change);
         let arguments: Vec<Box<dyn ToSql + Sync + '_>> = match change {
             Change::GroupCreated { group_name, conversation_list } => {
-                to_create -= 1;
-                let after = i32::try_from(to_create).unwrap_or(i32::MAX);
+                number += left_out.next().unwrap_or_default() + 1;
+                let after = taken - number;
                 let first = places(&mut positions, conversation_list.len());
                 vec![
                     Box::new(group_name.as_str()),
@@ -385,7 +415,7 @@ fn steps(changes: &[Change], version: Version) -> Vec<Step<'_>> {
         };
         steps.push(Step { kind, arguments });
     }
-    steps
+    (steps, taken)
 }
 
 /// Takes so many places; answers the first.

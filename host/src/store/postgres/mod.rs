@@ -12,7 +12,7 @@ mod statement;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Pool, PoolError};
@@ -25,8 +25,8 @@ use self::follow::News;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
 use super::{
-    Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreError, StoreErrorKind,
-    StoreResult, Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreCounts, StoreError,
+    StoreErrorKind, StoreResult, Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
 use crate::settings::PostgresSettings;
@@ -54,6 +54,7 @@ struct Shared {
     news: News,
     /// Whether statements are prepared: until something between shows that it does not keep track of them.
     prepared: AtomicBool,
+    committed: AtomicU64,
 }
 
 impl PostgresStore {
@@ -106,6 +107,7 @@ impl PostgresStore {
             commits: Commits::new(settings.timeout_ms),
             news,
             prepared: AtomicBool::new(settings.prepare),
+            committed: AtomicU64::new(0),
         });
         runtime.block_on(async {
             let mut client = connect(&address).await?;
@@ -437,17 +439,16 @@ impl Store for PostgresStore {
             let message = format!("{} was opened to be read only", self.shared.address.name());
             return Err(StoreError::new(StoreErrorKind::Unusable, message));
         }
-        if commit.base >= Version::MAX {
-            return Ok(CommitOutcome::Conflict);
-        }
+        let Some(version) = commit.version() else { return Ok(CommitOutcome::Conflict) };
         let prepared = Prepared {
-            version: commit.base.next(),
+            version,
             token: fastrand::u128(..).to_be_bytes().to_vec(),
             origin: super::encode(&commit.origin)?,
             events: super::encode(&commit.changes)?,
             commit: &commit,
         };
         let outcome = self.wait(self.shared.commit(&prepared))?;
+        self.shared.committed.fetch_add(1, Ordering::Relaxed);
         if let CommitOutcome::Committed(_) = outcome {
             self.shared.news.committed(&commit.user);
         }
@@ -469,6 +470,18 @@ impl Store for PostgresStore {
 
     fn watch(&self, user: &UserId) -> Option<Watch> {
         Some(self.shared.news.watchers.watch(user.clone()))
+    }
+
+    fn counts(&self) -> StoreCounts {
+        let pool = self.shared.pool.status();
+        StoreCounts {
+            commits: self.shared.committed.load(Ordering::Relaxed),
+            // The database flushes, and does not tell.
+            flushes: 0,
+            connections: pool.size as u64,
+            connections_in_use: pool.size.saturating_sub(pool.available) as u64,
+            connections_awaited: pool.waiting as u64,
+        }
     }
 
     fn health(&self) -> StoreResult<()> {

@@ -83,7 +83,7 @@ impl Questions {
                          UNION ALL SELECT conversation_id, position FROM convgroups.conversations WHERE user_id = $1
                      ) AS known GROUP BY conversation_id HAVING min(position) > $2 ORDER BY 2 LIMIT $3
                  )
-                 SELECT VERSION, 0,
+                 SELECT VERSION, 0::bigint,
                  ARRAY(SELECT conversation_id FROM page ORDER BY position),
                  ARRAY(SELECT position FROM page ORDER BY position)",
                 &[number.clone(), number.clone()],
@@ -113,7 +113,7 @@ impl Questions {
                      SELECT conversation_id, position FROM convgroups.conversations
                      WHERE user_id = $1 AND position > $2 ORDER BY position LIMIT $3
                  )
-                 SELECT VERSION, 0,
+                 SELECT VERSION, 0::bigint,
                  ARRAY(SELECT conversation_id FROM page ORDER BY position),
                  ARRAY(SELECT position FROM page ORDER BY position)",
                 &[number.clone(), number.clone()],
@@ -184,15 +184,15 @@ pub(super) fn versioned<T>(row: &Row, decode: impl FnOnce(&Row) -> Decoded<T>) -
 }
 
 pub(super) fn groups(row: &Row) -> Decoded<GroupList> {
-    let created = column::<Option<i32>>(row, 2)?.unwrap_or_default();
-    let groups = column::<Vec<i32>>(row, 3)?.into_iter().zip(column::<Vec<String>>(row, 4)?);
+    let created = column::<Option<i64>>(row, 2)?.unwrap_or_default();
+    let groups = column::<Vec<i64>>(row, 3)?.into_iter().zip(column::<Vec<String>>(row, 4)?);
     let groups = groups.map(|(id, name)| Ok(GroupEntry { id: unsigned(id)?, name })).collect::<Decoded<_>>()?;
     Ok(GroupList { groups, created: unsigned(created)? })
 }
 
 /// Nothing when there is no such group.
 fn of_group<T>(row: &Row, decode: impl FnOnce(&Row) -> Decoded<T>) -> Decoded<Option<T>> {
-    column::<Option<i32>>(row, 2)?.map(|_| decode(row)).transpose()
+    column::<Option<i64>>(row, 2)?.map(|_| decode(row)).transpose()
 }
 
 pub(super) fn contains(row: &Row, ids: &[&str]) -> Decoded<Option<Vec<bool>>> {
@@ -252,8 +252,8 @@ pub(super) fn count(row: &Row, index: usize) -> Decoded<u32> {
 }
 
 pub(super) fn state(row: &Row) -> Decoded<UserState> {
-    let names = column::<Vec<i32>>(row, 2)?.into_iter().zip(column::<Vec<String>>(row, 3)?);
-    let mut members = column::<Vec<i32>>(row, 4)?.into_iter().zip(column::<Vec<String>>(row, 5)?).peekable();
+    let names = column::<Vec<i64>>(row, 2)?.into_iter().zip(column::<Vec<String>>(row, 3)?);
+    let mut members = column::<Vec<i64>>(row, 4)?.into_iter().zip(column::<Vec<String>>(row, 5)?).peekable();
     let mut groups = Vec::new();
     for (number, group_name) in names {
         let mut conversation_id_list = Vec::new();

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::read::group_id;
 use super::{failed, file};
 use crate::model::{Change, ConversationData, Positions, Version};
-use crate::store::{BatchCounts, Commit, CommitOutcome, StoreError, StoreErrorKind, StoreResult, Watchers};
+use crate::store::{Commit, CommitOutcome, StoreCounts, StoreError, StoreErrorKind, StoreResult, Watchers};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
 pub(super) const MAX_BATCH: usize = 256;
@@ -19,8 +19,7 @@ pub(super) const MAX_BATCH: usize = 256;
 pub(super) enum Job {
     Commit {
         commit: Commit,
-        origin: String,
-        events: String,
+        logged: Option<Logged>,
         reply: SyncSender<StoreResult<CommitOutcome>>,
     },
     /// Whether the file can be written.
@@ -40,8 +39,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn batches(&self) -> BatchCounts {
-        BatchCounts { commits: self.commits.load(Ordering::Relaxed), flushes: self.flushes.load(Ordering::Relaxed) }
+    pub(super) fn counts(&self) -> StoreCounts {
+        let (commits, flushes) = (self.commits.load(Ordering::Relaxed), self.flushes.load(Ordering::Relaxed));
+        StoreCounts { commits, flushes, ..StoreCounts::default() }
     }
 }
 
@@ -71,9 +71,7 @@ impl Committer {
         let mut commits = Vec::with_capacity(batch.len());
         for job in batch {
             match job {
-                Job::Commit { commit, origin, events, reply } => {
-                    commits.push((Prepared { commit, origin, events }, reply));
-                }
+                Job::Commit { commit, logged, reply } => commits.push((Prepared { commit, logged }, reply)),
                 // Who asked may have gone; then nobody wants to know.
                 Job::Probe { reply } => drop(reply.send(self.probe())),
             }
@@ -126,11 +124,16 @@ impl Committer {
     }
 }
 
-/// A commit with what is logged of it, encoded.
 struct Prepared {
     commit: Commit,
-    origin: String,
-    events: String,
+    /// Nothing where the log begins anew after the commit.
+    logged: Option<Logged>,
+}
+
+/// What is logged of a commit, encoded.
+pub(super) struct Logged {
+    pub(super) origin: String,
+    pub(super) events: String,
 }
 
 /// Applies all commits and flushes once. Each has its own outcome; an error is everybody's.
@@ -184,13 +187,22 @@ impl From<rusqlite::Error> for Misfit {
 }
 
 fn apply(connection: &Connection, prepared: &Prepared) -> Result<CommitOutcome, Misfit> {
-    let Prepared { commit, origin, events } = prepared;
-    let Some(user) = raise_version(connection, commit)? else { return Ok(CommitOutcome::Conflict) };
-    let version = commit.base.next();
+    let Prepared { commit, logged } = prepared;
+    let Some(version) = commit.version() else { return Ok(CommitOutcome::Conflict) };
+    let Some(user) = raise_version(connection, commit, version)? else { return Ok(CommitOutcome::Conflict) };
     let mut positions = Positions::of(version);
+    let mut left_out = commit.skip.group_ids.iter().copied();
     for change in &commit.changes {
+        if let Change::GroupCreated { .. } = change {
+            skip_group_ids(connection, user, left_out.next())?;
+        }
         apply_change(connection, user, change, &mut positions)?;
     }
+    skip_group_ids(connection, user, left_out.next())?;
+    let Some(Logged { origin, events }) = logged else {
+        connection.prepare_cached("DELETE FROM log WHERE user = ?1")?.execute([user])?;
+        return Ok(CommitOutcome::Committed(version));
+    };
     connection
         .prepare_cached("INSERT INTO log (user, version, origin, events) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![user, version.0, origin, events])?;
@@ -202,33 +214,42 @@ fn apply(connection: &Connection, prepared: &Prepared) -> Result<CommitOutcome, 
     Ok(CommitOutcome::Committed(version))
 }
 
-/// The user's row, at the next version; nothing when the user is not at the base version.
-fn raise_version(connection: &Connection, commit: &Commit) -> rusqlite::Result<Option<i64>> {
-    if commit.base >= Version::MAX {
-        return Ok(None);
-    }
+/// The user's row, at a version from now on; nothing when the user is not at the base version.
+fn raise_version(connection: &Connection, commit: &Commit, version: Version) -> rusqlite::Result<Option<i64>> {
     let user = commit.user.as_str();
     let row = |row: &rusqlite::Row<'_>| row.get(0);
     if commit.base == Version::default() {
         let mut insert = connection.prepare_cached(
-            "INSERT INTO users (user_id, version) VALUES (?1, 1) ON CONFLICT DO NOTHING RETURNING id",
+            "INSERT INTO users (user_id, version) VALUES (?1, ?2) ON CONFLICT DO NOTHING RETURNING id",
         )?;
-        return insert.query_row([user], row).optional();
+        return insert.query_row(params![user, version.0], row).optional();
     }
-    let mut update = connection
-        .prepare_cached("UPDATE users SET version = version + 1 WHERE user_id = ?1 AND version = ?2 RETURNING id")?;
-    update.query_row(params![user, commit.base.0], row).optional()
+    let mut update =
+        connection.prepare_cached("UPDATE users SET version = ?3 WHERE user_id = ?1 AND version = ?2 RETURNING id")?;
+    update.query_row(params![user, commit.base.0, version.0], row).optional()
+}
+
+fn skip_group_ids(connection: &Connection, user: i64, count: Option<u32>) -> Result<(), Misfit> {
+    match count {
+        None | Some(0) => Ok(()),
+        Some(count) => count_groups(connection, user, count).map(drop),
+    }
+}
+
+/// Counts so many groups as created; answers the id of the last.
+fn count_groups(connection: &Connection, user: i64, more: u32) -> Result<u32, Misfit> {
+    let mut update = connection.prepare_cached(
+        "UPDATE users SET groups_created = groups_created + ?2 WHERE id = ?1 RETURNING groups_created",
+    )?;
+    let created: i64 = update.query_row(params![user, more], |row| row.get(0))?;
+    u32::try_from(created).map_err(|_| Misfit::Change("there is no id left for a group"))
 }
 
 fn apply_change(connection: &Connection, user: i64, change: &Change, positions: &mut Positions) -> Result<(), Misfit> {
     let find = |name: &str| group_id(connection, user, name)?.ok_or(Misfit::Change("a group is gone"));
     match change {
         Change::GroupCreated { group_name, conversation_list } => {
-            let number: i64 = connection
-                .prepare_cached(
-                    "UPDATE users SET groups_created = groups_created + 1 WHERE id = ?1 RETURNING groups_created",
-                )?
-                .query_row([user], |row| row.get(0))?;
+            let number = count_groups(connection, user, 1)?;
             connection
                 .prepare_cached("INSERT INTO groups (user, number, name) VALUES (?1, ?2, ?3)")?
                 .execute(params![user, number, group_name])?;

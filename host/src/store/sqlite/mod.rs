@@ -16,10 +16,10 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use self::commit::{Committer, Job, Progress};
+use self::commit::{Committer, Job, Logged, Progress};
 use self::file::LockFile;
 use super::{
-    BatchCounts, Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreError, StoreErrorKind, StoreResult,
+    Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
     Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
@@ -215,8 +215,11 @@ impl Store for SqliteStore {
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
         // Encoded here, on the caller's thread: the committer's time is everybody's.
-        let (origin, events) = (super::encode(&commit.origin)?, super::encode(&commit.changes)?);
-        self.ask(commit.deadline, |reply| Job::Commit { commit, origin, events, reply })
+        let logged = match commit.skip.versions {
+            0 => Some(Logged { origin: super::encode(&commit.origin)?, events: super::encode(&commit.changes)? }),
+            _ => None,
+        };
+        self.ask(commit.deadline, |reply| Job::Commit { commit, logged, reply })
     }
 
     fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
@@ -232,8 +235,8 @@ impl Store for SqliteStore {
         self.writer.as_ref().map(|writer| writer.progress.watchers.watch(user.clone()))
     }
 
-    fn batches(&self) -> BatchCounts {
-        self.writer.as_ref().map_or_else(BatchCounts::default, |writer| writer.progress.batches())
+    fn counts(&self) -> StoreCounts {
+        self.writer.as_ref().map_or_else(StoreCounts::default, |writer| writer.progress.counts())
     }
 
     fn health(&self) -> StoreResult<()> {

@@ -3,9 +3,9 @@
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,
-    -- How many changes have been committed for the user.
+    -- One more with each change; more than one where a user came from another store.
     version INTEGER NOT NULL,
-    -- How many groups were ever created for the user.
+    -- The number of the newest group, whether it is still there or not.
     groups_created INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 

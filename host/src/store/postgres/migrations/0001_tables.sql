@@ -3,17 +3,18 @@
 
 CREATE TABLE convgroups.users (
     user_id text COLLATE "C" NOT NULL,
-    -- How many changes have been committed for the user. Every writer raises it, on the condition that it is as it was read.
+    -- One more with each change; more than one where a user came from another store. Every writer raises it, on the condition
+    -- that it is as it was read.
     version bigint NOT NULL,
-    -- How many groups were ever created for the user.
-    groups_created integer NOT NULL,
+    -- The number of the newest group, whether it is still there or not.
+    groups_created bigint NOT NULL CHECK (groups_created <= 4294967295),
     PRIMARY KEY (user_id)
 );
 
 CREATE TABLE convgroups.groups (
     user_id text COLLATE "C" NOT NULL,
     -- A user's groups are numbered from 1 in the order of creation. The number is the group's id to callers.
-    number integer NOT NULL,
+    number bigint NOT NULL,
     name text COLLATE "C" NOT NULL,
     PRIMARY KEY (user_id, number),
     UNIQUE (user_id, name)
@@ -21,7 +22,7 @@ CREATE TABLE convgroups.groups (
 
 CREATE TABLE convgroups.members (
     user_id text COLLATE "C" NOT NULL,
-    group_number integer NOT NULL,
+    group_number bigint NOT NULL,
     conversation_id text COLLATE "C" NOT NULL,
     -- The order of adding.
     position bigint NOT NULL,

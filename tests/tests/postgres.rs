@@ -1,0 +1,216 @@
+//! PostgreSQL: several hosts on one database, what is between them and it, and what they say when it is not as it should be.
+
+use std::path::Path;
+use std::time::Duration;
+
+use convgroups_host::events::{Event, EventReader};
+use convgroups_host::settings::PostgresSettings;
+use convgroups_host::store::{Store, StoreErrorKind};
+use convgroups_host::{Host, PostgresStore, Version};
+use convgroups_tests::user;
+use postgres_for_tests::{Database, Pooler, Server};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+/// Far longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn open(url: &str, settings: &PostgresSettings) -> PostgresStore {
+    PostgresStore::open(url, settings).expect("it opens")
+}
+
+#[test]
+fn what_one_host_commits_wakes_the_readers_of_every_other() {
+    let Some(database) = Database::create() else { return };
+    let pooler = Pooler::start();
+    let listening = PostgresSettings::default();
+    let looking = PostgresSettings { listen: false, ..PostgresSettings::default() };
+    let whole = PostgresSettings { prepare: false, ..PostgresSettings::default() };
+    let mut stores = vec![
+        ("listening", open(database.url(), &listening)),
+        ("looking", open(database.url(), &looking)),
+        ("sending statements whole", open(database.url(), &whole)),
+        ("reading", PostgresStore::open_read_only(database.url(), &listening).expect("it opens")),
+    ];
+    // Notifications do not come through it.
+    stores.extend(pooler.as_ref().map(|pooler| ("behind a pooler", open(&pooler.url(database.url()), &listening))));
+    let writer = Host::builder().store(open(database.url(), &listening)).build().expect("it builds");
+    let alice = user("alice");
+    writer.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+
+    std::thread::scope(|scope| {
+        let mut readers = Vec::new();
+        for (kind, store) in stores {
+            let alice = alice.clone();
+            readers.push(scope.spawn(move || {
+                let mut reader = EventReader::new(std::sync::Arc::new(store), alice, Version(1));
+                let mut versions = Vec::new();
+                while versions.len() < 5 {
+                    let events = reader.wait(PATIENCE).expect("reads");
+                    assert!(!events.is_empty(), "{kind}: nothing came after {versions:?}");
+                    versions.extend(events.iter().map(|event| event.version().0));
+                }
+                assert_eq!(versions, [2, 3, 4, 5, 6], "{kind}");
+            }));
+        }
+        for number in 1..=5 {
+            // Some in one go, some after the readers have gone to sleep.
+            std::thread::sleep(Duration::from_millis(number % 2 * 300));
+            writer.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+        }
+        readers.into_iter().for_each(|reader| reader.join().expect("the reader is well"));
+    });
+}
+
+#[test]
+fn readers_go_on_when_the_database_has_been_away() {
+    let Some(mut server) = Server::start() else { return };
+    let database = server.create_database();
+    let settings = PostgresSettings { timeout_ms: 60_000, ..PostgresSettings::default() };
+    let reading = std::sync::Arc::new(open(database.url(), &settings));
+    let writer = Host::builder().store(open(database.url(), &settings)).build().expect("it builds");
+    let alice = user("alice");
+    writer.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+    let mut reader = EventReader::new(reading, alice.clone(), Version(0));
+    for number in 1..4 {
+        server.crash();
+        server.resume();
+        writer.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+    }
+    let mut versions = Vec::new();
+    while versions.len() < 4 {
+        let events = reader.wait(PATIENCE).expect("reads");
+        assert!(!events.is_empty(), "nothing came after {versions:?}");
+        versions.extend(events.iter().map(|event| event.version().0));
+    }
+    assert_eq!(versions, [1, 2, 3, 4]);
+    assert_eq!(reader.read().expect("reads"), [] as [Event; 0]);
+}
+
+/// An authority, and a server's certificate and key signed by it.
+struct Certificates {
+    directory: TempDir,
+    certificate: String,
+    key: String,
+}
+
+impl Certificates {
+    fn new(host: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().expect("a key can be made");
+        let signed = authority.self_signed(&authority_key).expect("an authority signs itself");
+        std::fs::write(directory.path().join("ca.pem"), signed.pem()).expect("writes");
+        let key = KeyPair::generate().expect("a key can be made");
+        let certificate = CertificateParams::new([host.to_owned()]).expect("a name");
+        let certificate = certificate.signed_by(&key, &Issuer::new(authority, authority_key)).expect("it is signed");
+        Self { certificate: certificate.pem(), key: key.serialize_pem(), directory }
+    }
+
+    fn settings(&self) -> PostgresSettings {
+        PostgresSettings { ca_file: self.directory.path().join("ca.pem"), ..PostgresSettings::default() }
+    }
+}
+
+fn refused(url: &str, settings: &PostgresSettings) -> String {
+    let error = PostgresStore::open(url, settings).expect_err("it does not open");
+    assert_eq!(error.kind, StoreErrorKind::Unusable, "{error}");
+    error.message
+}
+
+#[test]
+fn tls_is_spoken_to_the_server_that_was_meant_and_to_no_other() {
+    let Some(mut server) = Server::start() else { return };
+    let url = |query: &str| format!("postgres://postgres@localhost:{}/postgres{query}", server.port());
+    let (plain, secure) = (url("?sslmode=disable"), url("?sslmode=verify-full"));
+    let other_name = secure.replace("localhost", "127.0.0.1");
+    let good = Certificates::new("localhost");
+    let reason = refused(&secure, &good.settings());
+    assert!(reason.contains("server does not support TLS"), "{reason}");
+
+    let certificate = server.write("server.pem", &good.certificate).display().to_string();
+    let key = server.write("server.key", &good.key).display().to_string();
+    server.configure(&["ssl=on", &format!("ssl_cert_file={certificate}"), &format!("ssl_key_file={key}")]);
+    let store = open(&secure, &good.settings());
+    store.health().expect("it is well");
+    let database = server.create_database();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE ssl AND application_name = 'convgroups'";
+    assert_ne!(database.query(encrypted), ["0"]);
+    open(&plain, &good.settings()).health().expect("it is well");
+
+    for (url, settings, expected) in [
+        (&secure, Certificates::new("localhost").settings(), "invalid peer certificate"),
+        (&other_name, good.settings(), "not valid for name"),
+        (
+            &secure,
+            PostgresSettings { ca_file: "/nowhere/ca.pem".into(), ..PostgresSettings::default() },
+            "postgres.ca_file",
+        ),
+        (
+            &secure,
+            PostgresSettings { ca_file: Path::new(&certificate).into(), ..PostgresSettings::default() },
+            "invalid",
+        ),
+    ] {
+        let reason = refused(url, &settings);
+        assert!(reason.contains(expected), "{reason}");
+    }
+}
+
+#[test]
+fn a_password_is_read_again_for_each_new_connection() {
+    let Some(mut server) = Server::start() else { return };
+    let database = server.create_database();
+    database.execute(&["CREATE ROLE chat LOGIN SUPERUSER PASSWORD 'first'"]);
+    let rules = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let rules = server.write("hba", rules).display().to_string();
+    server.configure(&[&format!("hba_file={rules}")]);
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let password_file = directory.path().join("password");
+    let settings = PostgresSettings { password_file: password_file.clone(), ..PostgresSettings::default() };
+    let url = database.url().replace("postgres@", "chat@");
+
+    let reason = refused(&url, &settings);
+    assert!(reason.contains("postgres.password_file"), "{reason}");
+    for wrong in ["second", ""] {
+        std::fs::write(&password_file, wrong).expect("writes");
+        let reason = refused(&url, &settings);
+        assert!(reason.contains("password"), "{reason}");
+        assert!(wrong.is_empty() || !reason.contains(wrong), "{reason}");
+    }
+    std::fs::write(&password_file, "first\n").expect("writes");
+    let store = open(&url, &settings);
+    store.health().expect("it is well");
+
+    database.execute(&["ALTER ROLE chat PASSWORD 'second'"]);
+    std::fs::write(&password_file, "second\r\n").expect("writes");
+    server.crash();
+    server.resume();
+    store.health().expect("a new connection has the new password");
+    // A file that is gone for a moment is not missed.
+    std::fs::remove_file(&password_file).expect("removes");
+    store.health().expect("it is well");
+}
+
+#[test]
+fn databases_that_cannot_keep_the_promises_are_refused_and_tell_why() {
+    let Some(database) = Database::create() else { return };
+    let settings = PostgresSettings::default();
+    let read_only = |url: &str| PostgresStore::open_read_only(url, &settings).expect_err("it does not open").message;
+    let reason = read_only(database.url());
+    assert!(reason.contains("schema of version 0") && reason.contains("convgroups migrate"), "{reason}");
+
+    database.execute(&["CREATE DATABASE convgroups_test_latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"]);
+    let (address, _) = database.url().rsplit_once('/').expect("a URL");
+    let reason = refused(&format!("{address}/convgroups_test_latin"), &settings);
+    database.execute(&["DROP DATABASE convgroups_test_latin WITH (FORCE)"]);
+    assert!(reason.contains("LATIN1") && reason.contains("UTF8"), "{reason}");
+
+    let store = open(database.url(), &settings);
+    let alice = user("alice");
+    database.execute(&["INSERT INTO convgroups.users VALUES ('alice', -1, 0)"]);
+    let error = store.groups(&alice).expect_err("no version is negative");
+    assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+}
