@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check deny bench bench-http browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test check deny bench bench-http bench-scale browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -31,6 +31,7 @@ check: setup
 	cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
+	cargo clippy --release --locked --package convgroups-host --no-default-features --features postgres -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
 
 # Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
@@ -45,6 +46,10 @@ bench: setup
 # The server with the sandbox against the same server with the rules linked natively.
 bench-http: setup
 	cargo bench --locked --package convgroups-tests --features measure --bench http -- $(BENCH_ARGS)
+
+# One, two and three hosts on one PostgreSQL, against plain statements: needs PostgreSQL's programs.
+bench-scale: setup postgres
+	cargo bench --locked --package convgroups-tests --features measure --bench scale -- $(BENCH_ARGS)
 
 # The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
 browser-test: setup

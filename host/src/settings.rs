@@ -332,8 +332,8 @@ pub struct PostgresSettings {
     /// Whether statements are prepared once for each connection. Default true; false behind a pooler in transaction mode
     /// that does not keep track of them, which is noticed otherwise.
     pub prepare: bool,
-    /// Whether hosts notify each other of changes. Default true; false where there is no `LISTEN`, or so many hosts that
-    /// looking from time to time is less work.
+    /// Whether hosts notify each other of changes, for which each looks twice a second anyway. Default true; false where there
+    /// is no `LISTEN`, or so many hosts that it is too much work.
     pub listen: bool,
 }
 

@@ -44,11 +44,13 @@ contract! { $
         let alice = user("alice");
         assert_eq!(store.groups(&alice).expect("reads"), at(0, GroupList::default()));
         assert_eq!(store.contains(&alice, "Work", &["c2c_bob"]).expect("reads"), at(0, None));
-        assert_eq!(store.size(&alice, "Work").expect("reads"), at(0, None));
+        assert_eq!(store.contains_and_size(&alice, "Work", &["c2c_bob"]).expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, Some("Work"), 0, 10).expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, None, 0, 10).expect("reads"), at(0, Some(vec![])));
         assert_eq!(store.memberships(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![vec![]]));
         assert_eq!(store.data(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![noted("c2c_bob", 0, "")]));
+        let data = store.data_and_count(&alice, &["c2c_bob"]).expect("reads");
+        assert_eq!(data, at(0, (vec![noted("c2c_bob", 0, "")], 0)));
         assert_eq!(store.data_count(&alice).expect("reads"), at(0, 0));
         assert_eq!(store.page_of_data(&alice, 0, 10).expect("reads"), at(0, vec![]));
         assert_eq!(store.state(&alice).expect("reads"), at(0, UserState::default()));
@@ -63,8 +65,9 @@ contract! { $
         assert_eq!(store.groups(&alice).expect("reads"), at(2, groups(&[(1, "Work"), (2, "Home")], 2)));
         let held = store.contains(&alice, "Work", &["c2c_a", "c2c_x", "c2c_b", "c2c_a"]).expect("reads");
         assert_eq!(held, at(2, Some(vec![true, false, true, true])));
-        assert_eq!(store.size(&alice, "Work").expect("reads"), at(2, Some(2)));
-        assert_eq!(store.size(&alice, "Home").expect("reads"), at(2, Some(1)));
+        let held = store.contains_and_size(&alice, "Work", &["c2c_a", "c2c_x", "c2c_b", "c2c_a"]).expect("reads");
+        assert_eq!(held, at(2, Some((vec![true, false, true, true], 2))));
+        assert_eq!(store.contains_and_size(&alice, "Home", &[]).expect("reads"), at(2, Some((vec![], 1))));
         let memberships = store.memberships(&alice, &["c2c_a", "c2c_x", "c2c_b"]).expect("reads").value;
         assert_eq!(memberships, [vec!["Work", "Home"], vec![], vec!["Work"]]);
         let changes = vec![changed(&[noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")])];
@@ -72,6 +75,8 @@ contract! { $
         let data = store.data(&alice, &["c2c_a", "c2c_b", "c2c_x", "c2c_a"]).expect("reads");
         let expected = [noted("c2c_a", 0, "x"), noted("c2c_b", 0, ""), noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")];
         assert_eq!(data, at(3, expected.to_vec()));
+        let ids = ["c2c_a", "c2c_b", "c2c_x", "c2c_a"];
+        assert_eq!(store.data_and_count(&alice, &ids).expect("reads"), at(3, (expected.to_vec(), 2)));
         assert_eq!(store.data_count(&alice).expect("reads"), at(3, 2));
         let expected = UserState {
             groups: vec![state("Work", &["c2c_b", "c2c_a"]), state("Home", &["c2c_a"])],

@@ -1,13 +1,13 @@
-//! A store that waits or fails when a test wants it to.
+//! A store that waits or fails when a test wants it to, and counts what it is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use convgroups_host::model::{ConversationData, UserState};
 use convgroups_host::store::{
-    Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
-    Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
+    StoreResult, Versioned, Watch,
 };
 use convgroups_host::{UserId, Version};
 
@@ -18,6 +18,7 @@ use crate::server::PATIENCE;
 pub struct GatedStore {
     store: Arc<dyn Store>,
     failing: AtomicBool,
+    asked: AtomicU64,
     gate: Mutex<Gate>,
     moved: Condvar,
 }
@@ -32,7 +33,13 @@ impl GatedStore {
     /// With the gate open.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, failing: AtomicBool::new(false), gate: Mutex::default(), moved: Condvar::new() })
+        Arc::new(Self {
+            store,
+            failing: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            gate: Mutex::default(),
+            moved: Condvar::new(),
+        })
     }
 
     /// From now on commits wait.
@@ -63,7 +70,13 @@ impl GatedStore {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
+    /// How many reads and commits there were so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     fn store(&self) -> StoreResult<&dyn Store> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if self.failing.load(Ordering::SeqCst) {
             let message = "the disk is on fire, says /secret/path".to_owned();
             return Err(StoreError { kind: StoreErrorKind::Unavailable, message });
@@ -90,8 +103,13 @@ impl Store for GatedStore {
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
         self.store()?.contains(user, group, ids)
     }
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.store()?.size(user, group)
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
+        self.store()?.contains_and_size(user, group, ids)
     }
     fn page(
         &self,
@@ -108,8 +126,8 @@ impl Store for GatedStore {
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
         self.store()?.data(user, ids)
     }
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.store()?.data_count(user)
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        self.store()?.data_and_count(user, ids)
     }
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
         self.store()?.page_of_data(user, after, limit)

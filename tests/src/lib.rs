@@ -2,7 +2,7 @@
 //!
 //! - [`contract!`](crate::store_contract) runs the store contract suite on a store;
 //! - [`conformance`] runs case files against a host;
-//! - [`gated`] has a store that waits or fails when a test wants it to;
+//! - [`gated`] has a store that waits or fails when a test wants it to, and counts what it is asked;
 //! - [`guests`] has the plugins that misbehave, as components;
 //! - [`load`] has callers and readers, and what must hold of them whatever happens;
 //! - [`model`] is a host in a few lines of plain code, to compare with;

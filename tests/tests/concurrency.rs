@@ -9,8 +9,8 @@ use convgroups_host::api::{
 use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
 use convgroups_host::store::{
-    Bounds, Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, Member, Store, StoreResult, Transaction, Versioned,
-    Watch,
+    Bounds, Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, Member, Store, StoreResult, Transaction,
+    Versioned, Watch,
 };
 use convgroups_host::{Failure, Host, HostFault, Settings};
 use convgroups_tests::model::{Model, some_change, without_reasons};
@@ -219,8 +219,13 @@ impl Store for Contended {
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
         self.store.contains(user, group, ids)
     }
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.store.size(user, group)
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
+        self.store.contains_and_size(user, group, ids)
     }
     fn page(
         &self,
@@ -237,8 +242,8 @@ impl Store for Contended {
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
         self.store.data(user, ids)
     }
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.store.data_count(user)
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        self.store.data_and_count(user, ids)
     }
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
         self.store.page_of_data(user, after, limit)

@@ -7,7 +7,7 @@ use convgroups_host::events::{Event, EventReader};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::PostgresSettings;
 use convgroups_host::store::{Commit, Skip, Store, StoreErrorKind};
-use convgroups_host::{Host, PostgresStore, Version};
+use convgroups_host::{Host, MemoryStore, PostgresStore, Version};
 use convgroups_tests::user;
 use postgres_for_tests::{Database, Pooler, Server};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -124,6 +124,42 @@ fn a_commit_that_is_given_up_does_not_go_on_waiting_in_the_database() {
         assert!(held(), "it waited until the lock was free");
     });
     assert_eq!(store.groups(&alice).expect("reads").version, Version(1));
+}
+
+#[test]
+fn a_commit_of_very_many_changes_is_applied_in_their_order() {
+    let Some(database) = Database::create() else { return };
+    let stores: [Box<dyn Store>; 2] =
+        [Box::new(MemoryStore::new()), Box::new(open(database.url(), &PostgresSettings::default()))];
+    let (name, id) = (|number: usize| format!("group {}", number % 7), |number: usize| format!("c2c_{number}"));
+    let mut changes = Vec::new();
+    for number in 0..200 {
+        // A name is free again as soon as its group has another.
+        changes.push(Change::GroupCreated { group_name: name(number), conversation_list: vec![id(number)] });
+        let conversation_list = vec![id(number + 1), id(number + 2)];
+        changes.push(Change::ConversationsAdded { group_name: name(number), conversation_list });
+        let new_name = format!("kept {number}");
+        changes.push(Change::GroupRenamed { old_name: name(number), new_name: new_name.clone() });
+        if number % 3 == 0 {
+            changes.push(Change::GroupDeleted { group_name: new_name });
+        }
+    }
+    let [memory, postgres] = stores.map(|store| {
+        let commit = Commit {
+            user: user("alice"),
+            base: Version(0),
+            changes: changes.clone(),
+            origin: Origin { method: "test".to_owned(), request_id: "many".to_owned() },
+            keep: 100,
+            skip: Skip::default(),
+            deadline: None,
+        };
+        store.commit(commit).expect("commits");
+        let (state, groups) =
+            (store.state(&user("alice")).expect("reads"), store.groups(&user("alice")).expect("reads"));
+        (state, groups, store.page(&user("alice"), None, 0, 1000).expect("reads"))
+    });
+    assert_eq!(postgres, memory);
 }
 
 /// An authority, and a server's certificate and key signed by it.

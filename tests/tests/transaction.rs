@@ -5,6 +5,7 @@ use std::sync::Arc;
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, Origin};
 use convgroups_host::store::{Bounds, Commit, Fault, GroupEntry, Skip, Staged, Store, Transaction, TransactionError};
+use convgroups_tests::gated::GatedStore;
 use convgroups_tests::{TestStore, user};
 use proptest::prelude::*;
 
@@ -352,6 +353,29 @@ fn a_change_by_somebody_else_between_two_reads_is_a_conflict() {
         let again = transaction.remove_conversations("Work", &["c2c_1"]);
         assert_eq!(again, Err(TransactionError::Fault(Fault::Conflict)), "{kind}");
     }
+}
+
+#[test]
+fn an_operation_asks_the_store_once() {
+    let store = TestStore::memory().store;
+    prepared(&store);
+    let gated = GatedStore::new(store);
+    let store: Arc<dyn Store> = gated.clone();
+    let asked = |operation: &dyn Fn(&mut Transaction)| {
+        let before = gated.asked();
+        operation(&mut begin(&store));
+        gated.asked() - before
+    };
+    assert_eq!(asked(&|it| it.list_groups().map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.create_group("New", &["c2c_1"]).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.remove_group("Work").expect("works")), 1);
+    assert_eq!(asked(&|it| it.rename_group("Work", "New").expect("works")), 1);
+    assert_eq!(asked(&|it| it.add_conversations("Work", &["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.remove_conversations("Work", &["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.page_conversations(None, 0, 10).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.memberships(&["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.conversation_data(&["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.set_conversation_data(vec![noted("c2c_9", 1, "")]).map(drop).expect("works")), 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
-    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreError,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Store, StoreError,
     StoreErrorKind, StoreResult, Versioned, Watch, Watchers, log_reaches,
 };
 use crate::model::{Change, ConversationData, GroupState, LoggedChange, Positions, UserId, UserState, Version};
@@ -71,14 +71,16 @@ impl Store for MemoryStore {
     }
 
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
-        self.read(user, |user| {
-            let group = user.group(group)?;
-            Some(ids.iter().map(|&id| group.positions.contains_key(id)).collect())
-        })
+        self.read(user, |user| user.group(group).map(|group| group.contains(ids)))
     }
 
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.read(user, |user| user.group(group).map(|group| count(group.members.len())))
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
+        self.read(user, |user| user.group(group).map(|group| (group.contains(ids), count(group.members.len()))))
     }
 
     fn page(
@@ -108,17 +110,11 @@ impl Store for MemoryStore {
     }
 
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
-        self.read(user, |user| {
-            let data = |id: &&str| match user.data.get(*id) {
-                Some((_, data)) => data.clone(),
-                None => ConversationData::none(*id),
-            };
-            ids.iter().map(data).collect()
-        })
+        self.read(user, |user| user.data_of(ids))
     }
 
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.read(user, |user| count(user.data.len()))
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        self.read(user, |user| (user.data_of(ids), count(user.data.len())))
     }
 
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
@@ -193,6 +189,14 @@ impl Content {
 
     fn group_mut(&mut self, name: &str) -> Option<&mut Group> {
         self.groups.iter_mut().find(|group| group.name == name)
+    }
+
+    fn data_of(&self, ids: &[&str]) -> Vec<ConversationData> {
+        let data = |id: &&str| match self.data.get(*id) {
+            Some((_, data)) => data.clone(),
+            None => ConversationData::none(*id),
+        };
+        ids.iter().map(data).collect()
     }
 
     fn page_of_all(&self, after: u64, limit: usize) -> Vec<Member> {
@@ -299,6 +303,10 @@ fn count(length: usize) -> u32 {
 }
 
 impl Group {
+    fn contains(&self, ids: &[&str]) -> Vec<bool> {
+        ids.iter().map(|&id| self.positions.contains_key(id)).collect()
+    }
+
     fn add(&mut self, ids: &[String], positions: &mut Positions) -> Option<()> {
         for id in ids {
             let position = positions.take();

@@ -73,6 +73,9 @@ pub struct GroupEntry {
     pub name: String,
 }
 
+/// For each of some ids whether a group holds it, and how many conversations it holds in all.
+pub type HeldAndSize = (Vec<bool>, u32);
+
 /// What one call changed, to be committed.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -172,7 +175,8 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Keeps users' groups and the log of their changes.
 ///
 /// Each read answers from one moment and says at which version of the user that was; a caller that reads twice compares.
-/// Two reads at the same version answer from the same state.
+/// Two reads at the same version answer from the same state. What one operation of a plugin asks for is one read, since each
+/// may be a round trip.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// All groups, in the order they were created.
     ///
@@ -188,12 +192,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>>;
 
-    /// How many conversations the group holds; nothing when there is no such group.
+    /// As [`Store::contains`], and how many conversations the group holds.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>>;
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>>;
 
     /// The first `limit` (at most [`MAX_PAGE`]) members with a place after `after`, in order: of one group, or of all that
     /// are in some group or have marks or custom data, each then once, at its earliest place. Nothing when there is no
@@ -224,12 +233,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>>;
 
+    /// As [`Store::data`], and how many conversations have marks or custom data.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>>;
+
     /// How many conversations have marks or custom data.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>>;
+    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
+        let Versioned { version, value: (_, count) } = self.data_and_count(user, &[])?;
+        Ok(Versioned { version, value: count })
+    }
 
     /// The first `limit` (at most [`MAX_PAGE`]) conversations with marks or custom data and a place after `after`, in
     /// order. A conversation's place is that of its first mark or custom data since it last had neither.

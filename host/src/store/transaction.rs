@@ -195,8 +195,7 @@ impl Transaction {
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn add_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
         self.check_ids(ids)?;
-        let size = self.size(group)?;
-        let present = self.contains(group, ids)?;
+        let (present, size) = self.contains_and_size(group, ids)?;
         let (added, new) = pick(ids, present.iter().map(|present| !present));
         let size = size.saturating_add(count(new.len()));
         if !new.is_empty() {
@@ -268,6 +267,10 @@ impl Transaction {
     /// A [`Fault`].
     pub fn memberships(&mut self, ids: &[&str]) -> Result<Vec<Vec<String>>, Fault> {
         self.check_ids(ids)?;
+        // So few that they are not too many lookups whatever groups there are.
+        if self.changes.is_empty() && ids.len() <= MAX_LOOKUPS / MAX_GROUPS {
+            return self.read(|store, user| store.memberships(user, ids));
+        }
         let names = self.list_groups()?;
         if ids.len().saturating_mul(names.len()) > MAX_LOOKUPS {
             let (ids, groups) = (ids.len(), names.len());
@@ -312,7 +315,9 @@ impl Transaction {
     pub fn set_conversation_data(&mut self, data: Vec<ConversationData>) -> Result<u32, Fault> {
         data.iter().try_for_each(|data| check_custom_data(&data.custom_data))?;
         let ids: Vec<&str> = data.iter().map(|data| data.conversation_id.as_str()).collect();
-        let present = self.conversation_data(&ids)?;
+        self.check_ids(&ids)?;
+        let (mut present, stored) = self.read(|store, user| store.data_and_count(user, &ids))?;
+        Overlay::lay_over_data(&mut present, &self.changes);
         let mut seen = HashSet::with_capacity(ids.len());
         let last: Vec<bool> = ids.iter().rev().map(|&id| seen.insert(id)).collect();
 
@@ -328,7 +333,6 @@ impl Transaction {
             self.stage(Change::ConversationsChanged { conversation_list: changed })?;
             self.data_growth += growth;
         }
-        let stored = self.read(Store::data_count)?;
         Ok(stored.saturating_add_signed(self.data_growth))
     }
 
@@ -338,28 +342,27 @@ impl Transaction {
             let held = self.read(|store, user| store.contains(user, group, ids))?;
             return held.ok_or(TransactionError::NoSuchGroup);
         };
-        let added: HashSet<&str> = staged.added.iter().map(|(id, _)| id.as_str()).collect();
         let mut held = match &staged.stored {
             Some(name) => self.read(|store, user| store.contains(user, name, ids))?.ok_or(Fault::Conflict)?,
             None => vec![false; ids.len()],
         };
-        for (held, &id) in held.iter_mut().zip(ids) {
-            *held = added.contains(id) || (*held && !staged.removed.contains(id));
-        }
+        staged.lay_over(&mut held, ids);
         Ok(held)
     }
 
-    fn size(&mut self, group: &str) -> Outcome<u32> {
+    fn contains_and_size(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
         check_possible(group)?;
         let Some(staged) = self.touched(group)? else {
-            let size = self.read(|store, user| store.size(user, group))?;
-            return size.ok_or(TransactionError::NoSuchGroup);
+            let held = self.read(|store, user| store.contains_and_size(user, group, ids))?;
+            return held.ok_or(TransactionError::NoSuchGroup);
         };
-        let stored = match &staged.stored {
-            Some(name) => self.read(|store, user| store.size(user, name))?.ok_or(Fault::Conflict)?,
-            None => 0,
+        let (mut held, stored) = match &staged.stored {
+            Some(name) => self.read(|store, user| store.contains_and_size(user, name, ids))?.ok_or(Fault::Conflict)?,
+            None => (vec![false; ids.len()], 0),
         };
-        Ok(stored.saturating_sub(count(staged.removed.len())).saturating_add(count(staged.added.len())))
+        staged.lay_over(&mut held, ids);
+        let size = stored.saturating_sub(count(staged.removed.len())).saturating_add(count(staged.added.len()));
+        Ok((held, size))
     }
 
     fn page_of_group(&mut self, group: &str, after: u64, limit: u32) -> Outcome<Vec<Member>> {
@@ -482,6 +485,16 @@ struct TouchedGroup {
     stored: Option<String>,
     added: Vec<(String, u64)>,
     removed: HashSet<String>,
+}
+
+impl TouchedGroup {
+    /// Makes of whether the store holds ids whether the group does.
+    fn lay_over(&self, held: &mut [bool], ids: &[&str]) {
+        let added: HashSet<&str> = self.added.iter().map(|(id, _)| id.as_str()).collect();
+        for (held, &id) in held.iter_mut().zip(ids) {
+            *held = added.contains(id) || (*held && !self.removed.contains(id));
+        }
+    }
 }
 
 impl From<StagedGroup<'_>> for TouchedGroup {

@@ -166,6 +166,11 @@ pub(super) struct Commits {
     forget: Statement,
 }
 
+/// What a conflict need not wait for. Who waited for another host's commit holds the user's row now, though it changes nothing:
+/// flushing that would keep all others waiting, and hand the row to whoever need not wait for it.
+const WITHOUT_FLUSH: &str =
+    "CASE WHEN NOT EXISTS (SELECT FROM bumped) THEN set_config('synchronous_commit', 'off', true) END";
+
 /// Raises a user's version from `$2` to `$3`, if it is there and the tag is right. A user's first change makes the row.
 fn bump(first: bool, created: &str, tag: &str) -> String {
     if first {
@@ -198,7 +203,7 @@ impl Commits {
                  ), logged AS (
                      INSERT INTO convgroups.log (user_id, version, token, origin, events)
                      SELECT $1, $3, $4, $5, CASE WHEN {fits} THEN $6 END FROM bumped
-                 ) SELECT TAG, EXISTS (SELECT FROM bumped)"
+                 ) SELECT TAG, EXISTS (SELECT FROM bumped), {WITHOUT_FLUSH}"
             );
             let mut types = of_user(&[number.clone(), number.clone(), Type::BYTEA, text.clone(), text.clone()]);
             types.extend([number.clone(), number.clone()]);

@@ -1,18 +1,17 @@
 //! Learning of what other hosts commit, and telling them.
 //!
-//! The log is the truth; a notification only says when to look. A host tells the others which users changed, a few dozen
-//! times a second at most and after the commits: a notification inside a commit's transaction would make all commits of the
-//! database wait for one another. It may get lost with its host, and a pooler may swallow it. So a host also looks at the
-//! versions of the users that are watched: often where notifications do not arrive, seldom where they do.
+//! The log is the truth, and a host looks twice a second at the versions of the users that are watched. Notifications only make
+//! it sooner: a host tells the others which users changed, a few dozen times a second at most and after the commits, for a
+//! notification inside a commit's transaction would make all commits of the database wait for one another. It may get lost
+//! with its host, and a pooler swallows it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use super::statement::Statement;
@@ -20,14 +19,10 @@ use super::{Shared, read};
 use crate::model::UserId;
 use crate::store::{StoreResult, Watchers};
 
-/// How often the versions are looked at where notifications do not arrive.
+/// How often the versions are looked at.
 const POLL: Duration = Duration::from_millis(500);
-/// How often they are looked at where notifications do, and how often it is made sure that they do.
-const SELDOM: Duration = Duration::from_secs(5);
 /// How long commits are collected for one notification.
 const COLLECT: Duration = Duration::from_millis(20);
-/// How long a notification to oneself may take.
-const ECHO: Duration = Duration::from_secs(1);
 /// How long to wait before listening is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 /// The most bytes of a notification; PostgreSQL allows 8000.
@@ -41,8 +36,6 @@ pub(super) struct News {
     pub(super) watchers: Arc<Watchers>,
     /// The versions that watched users were last seen at.
     seen: Mutex<HashMap<UserId, i64>>,
-    /// Whether notifications arrive.
-    hearing: AtomicBool,
     /// Users that this host has changed. Nothing where nobody is told.
     changed: Option<UnboundedSender<UserId>>,
     notify: Statement,
@@ -55,7 +48,6 @@ impl News {
         let news = Self {
             watchers: Arc::default(),
             seen: Mutex::default(),
-            hearing: AtomicBool::new(false),
             changed: tell.then_some(sender),
             notify: Statement::new(
                 // Nothing is lost with it that would not be found all the same, so that it need not be flushed.
@@ -84,7 +76,7 @@ pub(super) async fn tell(store: Weak<Shared>, mut changed: UnboundedReceiver<Use
         users.sort_unstable();
         users.dedup();
         for payload in payloads(&users) {
-            if let Err(error) = notify(&shared, &payload).await {
+            if let Err(error) = shared.read(&shared.news.notify, &[&payload], |_| Ok(())).await {
                 // They will look for themselves.
                 tracing::debug!(%error, "could not tell other hosts of a change");
             }
@@ -112,10 +104,6 @@ fn payloads(users: &[UserId]) -> Vec<String> {
     payloads
 }
 
-async fn notify(shared: &Shared, payload: &str) -> StoreResult<()> {
-    shared.read(&shared.news.notify, &[&payload], |_| Ok(())).await
-}
-
 /// Listens to other hosts, until the store is gone.
 pub(super) async fn listen(store: Weak<Shared>) {
     loop {
@@ -125,74 +113,37 @@ pub(super) async fn listen(store: Weak<Shared>) {
         let (notified, notifications) = unbounded_channel();
         match address.connect(Some(notified)).await {
             Ok((client, connection)) => {
-                if let Err(error) = client.batch_execute("LISTEN convgroups").await {
-                    tracing::debug!(%error, "could not listen");
-                } else {
-                    hear(&store, notifications).await;
+                match client.batch_execute("LISTEN convgroups").await {
+                    Ok(()) => hear(&store, notifications).await,
+                    Err(error) => tracing::debug!(%error, "could not listen"),
                 }
                 connection.abort();
             }
             Err(error) => tracing::debug!(%error, "could not connect to listen"),
         }
-        let Some(shared) = store.upgrade() else { return };
-        if shared.news.hearing.swap(false, Ordering::Relaxed) {
-            tracing::info!("notifications of other hosts have stopped; looking for their changes instead");
-        }
-        drop(shared);
         sleep(AGAIN).await;
     }
 }
 
-/// Passes notifications on, as long as those to oneself arrive.
+/// Passes notifications on, until the connection or the store is gone.
 async fn hear(store: &Weak<Shared>, mut notifications: UnboundedReceiver<String>) {
-    let nonce = format!("\"{:016x}\"", fastrand::u64(..));
-    loop {
+    while let Some(payload) = notifications.recv().await {
         let Some(shared) = store.upgrade() else { return };
-        if notify(&shared, &nonce).await.is_err() {
-            return;
-        }
-        let echo_due = Instant::now() + ECHO;
-        loop {
-            let left = echo_due.saturating_duration_since(Instant::now());
-            match timeout(left, notifications.recv()).await {
-                Ok(Some(payload)) if payload == nonce => break,
-                Ok(Some(payload)) => pass_on(&shared.news.watchers, &payload),
-                Ok(None) | Err(_) => return,
-            }
-        }
-        let news = &shared.news;
-        if !news.hearing.swap(true, Ordering::Relaxed) {
-            // For what was committed after the last look, and before this connection listened.
-            if let Err(error) = look(&shared).await {
-                tracing::debug!(%error, "could not look for changes of other hosts");
-            }
-        }
-        drop(shared);
-        let next_echo = Instant::now() + SELDOM;
-        while let Ok(payload) = timeout(next_echo.saturating_duration_since(Instant::now()), notifications.recv()).await
-        {
-            let (Some(payload), Some(shared)) = (payload, store.upgrade()) else { return };
-            pass_on(&shared.news.watchers, &payload);
-        }
+        pass_on(&shared.news.watchers, &payload);
     }
 }
 
 fn pass_on(watchers: &Watchers, payload: &str) {
-    // Other hosts' echoes are no lists.
+    // Anybody can send anything.
     let Ok(users) = serde_json::from_str::<Vec<UserId>>(payload) else { return };
     users.iter().for_each(|user| watchers.notify(user));
 }
 
 /// Looks at the versions of watched users, until the store is gone.
 pub(super) async fn poll(store: Weak<Shared>) {
-    let mut looked = Instant::now();
     loop {
         sleep(POLL).await;
         let Some(shared) = store.upgrade() else { return };
-        if shared.news.hearing.load(Ordering::Relaxed) && looked.elapsed() < SELDOM {
-            continue;
-        }
-        looked = Instant::now();
         if let Err(error) = look(&shared).await {
             tracing::debug!(%error, "could not look for changes of other hosts");
         }

@@ -26,8 +26,8 @@ use self::follow::News;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
 use super::{
-    Changes, Commit, CommitOutcome, GroupList, MAX_BATCH, MAX_PAGE, Member, Store, StoreCounts, StoreError,
-    StoreErrorKind, StoreResult, Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Store, StoreCounts,
+    StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
 use crate::settings::PostgresSettings;
@@ -381,8 +381,14 @@ impl Store for PostgresStore {
         self.versioned(&self.shared.questions.contains, params, |row| read::contains(row, ids))
     }
 
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.versioned(&self.shared.questions.size, &[&user.as_str(), &group], read::size)
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
+        let params: Params<'_> = &[&user.as_str(), &group, &ids];
+        self.versioned(&self.shared.questions.contains_and_size, params, |row| read::contains_and_size(row, ids))
     }
 
     fn page(
@@ -410,8 +416,10 @@ impl Store for PostgresStore {
         self.versioned(&self.shared.questions.data, params, |row| read::data(row, ids))
     }
 
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.versioned(&self.shared.questions.data_count, &[&user.as_str()], |row| read::count(row, 2))
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        let params: Params<'_> = &[&user.as_str(), &ids];
+        let decode = |row: &Row| Ok((read::data(row, ids)?, read::count(row, 5)?));
+        self.versioned(&self.shared.questions.data_and_count, params, decode)
     }
 
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {

@@ -5,19 +5,19 @@ use tokio_postgres::types::{FromSql, Type};
 
 use super::statement::{Statement, Trouble, column};
 use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
-use crate::store::{Changes, GroupEntry, GroupList, Member, Versioned, log_reaches};
+use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Versioned, log_reaches};
 
 /// The statements. `$1` is the user, but for those about all users.
 #[derive(Debug)]
 pub(super) struct Questions {
     pub(super) groups: Statement,
     pub(super) contains: Statement,
-    pub(super) size: Statement,
+    pub(super) contains_and_size: Statement,
     pub(super) page: Statement,
     pub(super) page_of_all: Statement,
     pub(super) memberships: Statement,
     pub(super) data: Statement,
-    pub(super) data_count: Statement,
+    pub(super) data_and_count: Statement,
     pub(super) page_of_data: Statement,
     pub(super) state: Statement,
     pub(super) changes: Statement,
@@ -26,6 +26,19 @@ pub(super) struct Questions {
     pub(super) versions: Statement,
     pub(super) health: Statement,
 }
+
+/// Which of the ids `$3` the group holds.
+const HELD: &str = "ARRAY(SELECT conversation_id FROM convgroups.members
+    WHERE user_id = $1 AND group_number = GROUP_NUMBER AND conversation_id = ANY($3))";
+
+/// What the ids `$2` have, and its columns.
+const FOUND_DATA: &str = "WITH found AS (
+        SELECT conversation_id, marks, custom_data FROM convgroups.conversations
+        WHERE user_id = $1 AND conversation_id = ANY($2)
+    )";
+const DATA: &str = "ARRAY(SELECT conversation_id FROM found ORDER BY conversation_id),
+    ARRAY(SELECT marks FROM found ORDER BY conversation_id),
+    ARRAY(SELECT custom_data FROM found ORDER BY conversation_id)";
 
 impl Questions {
     pub(super) fn new() -> Self {
@@ -44,16 +57,13 @@ impl Questions {
                  ARRAY(SELECT name FROM convgroups.groups WHERE user_id = $1 ORDER BY number)",
                 &[],
             ),
-            contains: in_group(
-                "SELECT VERSION, GROUP_NUMBER,
-                 ARRAY(SELECT conversation_id FROM convgroups.members
-                       WHERE user_id = $1 AND group_number = GROUP_NUMBER AND conversation_id = ANY($3))",
+            contains: in_group(&format!("SELECT VERSION, GROUP_NUMBER, {HELD}"), &[text.clone(), texts.clone()]),
+            contains_and_size: in_group(
+                &format!(
+                    "SELECT VERSION, GROUP_NUMBER, {HELD},
+                     (SELECT count(*) FROM convgroups.members WHERE user_id = $1 AND group_number = GROUP_NUMBER)"
+                ),
                 &[text.clone(), texts.clone()],
-            ),
-            size: in_group(
-                "SELECT VERSION, GROUP_NUMBER,
-                 (SELECT count(*) FROM convgroups.members WHERE user_id = $1 AND group_number = GROUP_NUMBER)",
-                std::slice::from_ref(&text),
             ),
             page: in_group(
                 "WITH page AS (
@@ -90,20 +100,13 @@ impl Questions {
                  ARRAY(SELECT name FROM held ORDER BY number, conversation_id)",
                 std::slice::from_ref(&texts),
             ),
-            data: of_user(
-                "WITH found AS (
-                     SELECT conversation_id, marks, custom_data FROM convgroups.conversations
-                     WHERE user_id = $1 AND conversation_id = ANY($2)
-                 )
-                 SELECT VERSION,
-                 ARRAY(SELECT conversation_id FROM found ORDER BY conversation_id),
-                 ARRAY(SELECT marks FROM found ORDER BY conversation_id),
-                 ARRAY(SELECT custom_data FROM found ORDER BY conversation_id)",
+            data: of_user(&format!("{FOUND_DATA} SELECT VERSION, {DATA}"), std::slice::from_ref(&texts)),
+            data_and_count: of_user(
+                &format!(
+                    "{FOUND_DATA} SELECT VERSION, {DATA},
+                     (SELECT count(*) FROM convgroups.conversations WHERE user_id = $1)"
+                ),
                 std::slice::from_ref(&texts),
-            ),
-            data_count: of_user(
-                "SELECT VERSION, (SELECT count(*) FROM convgroups.conversations WHERE user_id = $1)",
-                &[],
             ),
             page_of_data: of_user(
                 "WITH page AS (
@@ -193,14 +196,16 @@ fn of_group<T>(row: &Row, decode: impl FnOnce(&Row) -> Decoded<T>) -> Decoded<Op
 }
 
 pub(super) fn contains(row: &Row, ids: &[&str]) -> Decoded<Option<Vec<bool>>> {
-    of_group(row, |row| {
-        let held: std::collections::HashSet<&str> = column::<Vec<&str>>(row, 3)?.into_iter().collect();
-        Ok(ids.iter().map(|id| held.contains(id)).collect())
-    })
+    of_group(row, |row| held(row, ids))
 }
 
-pub(super) fn size(row: &Row) -> Decoded<Option<u32>> {
-    of_group(row, |row| count(row, 3))
+pub(super) fn contains_and_size(row: &Row, ids: &[&str]) -> Decoded<Option<HeldAndSize>> {
+    of_group(row, |row| Ok((held(row, ids)?, count(row, 4)?)))
+}
+
+fn held(row: &Row, ids: &[&str]) -> Decoded<Vec<bool>> {
+    let held: std::collections::HashSet<&str> = column::<Vec<&str>>(row, 3)?.into_iter().collect();
+    Ok(ids.iter().map(|id| held.contains(id)).collect())
 }
 
 pub(super) fn page(row: &Row) -> Decoded<Option<Vec<Member>>> {

@@ -19,8 +19,8 @@ use rusqlite::Connection;
 use self::commit::{Committer, Job, Logged, Progress};
 use self::file::LockFile;
 use super::{
-    Changes, Commit, CommitOutcome, GroupList, Member, Store, StoreCounts, StoreError, StoreErrorKind, StoreResult,
-    Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
+    StoreResult, Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
 
@@ -174,8 +174,13 @@ impl Store for SqliteStore {
         self.with_reader(|reader| read::contains(reader, user, group, ids))
     }
 
-    fn size(&self, user: &UserId, group: &str) -> StoreResult<Versioned<Option<u32>>> {
-        self.with_reader(|reader| read::size(reader, user, group))
+    fn contains_and_size(
+        &self,
+        user: &UserId,
+        group: &str,
+        ids: &[&str],
+    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
+        self.with_reader(|reader| read::contains_and_size(reader, user, group, ids))
     }
 
     fn page(
@@ -196,8 +201,8 @@ impl Store for SqliteStore {
         self.with_reader(|reader| read::data(reader, user, ids))
     }
 
-    fn data_count(&self, user: &UserId) -> StoreResult<Versioned<u32>> {
-        self.with_reader(|reader| read::data_count(reader, user))
+    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
+        self.with_reader(|reader| read::data_and_count(reader, user, ids))
     }
 
     fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {

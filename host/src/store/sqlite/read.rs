@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
-use crate::store::{Changes, GroupEntry, GroupList, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
+use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -34,13 +34,17 @@ pub(super) fn contains(
         || None,
         |transaction, user| {
             let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
-            let held: Read<Vec<bool>> = ids.iter().map(|id| holds(transaction, group, id)).collect();
-            held.map(Some)
+            held(transaction, group, ids).map(Some)
         },
     )
 }
 
-pub(super) fn size(connection: &mut Connection, user: &UserId, group: &str) -> Read<Versioned<Option<u32>>> {
+pub(super) fn contains_and_size(
+    connection: &mut Connection,
+    user: &UserId,
+    group: &str,
+    ids: &[&str],
+) -> Read<Versioned<Option<HeldAndSize>>> {
     with_user(
         connection,
         user,
@@ -48,9 +52,14 @@ pub(super) fn size(connection: &mut Connection, user: &UserId, group: &str) -> R
         |transaction, user| {
             let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
             let mut count = transaction.prepare_cached("SELECT count(*) FROM members WHERE group_id = ?1")?;
-            count.query_row([group], |row| row.get(0)).map(Some)
+            let size = count.query_row([group], |row| row.get(0))?;
+            Ok(Some((held(transaction, group, ids)?, size)))
         },
     )
+}
+
+fn held(transaction: &Transaction<'_>, group: i64, ids: &[&str]) -> Read<Vec<bool>> {
+    ids.iter().map(|id| holds(transaction, group, id)).collect()
 }
 
 pub(super) fn page(
@@ -113,33 +122,39 @@ pub(super) fn memberships(
 }
 
 pub(super) fn data(connection: &mut Connection, user: &UserId, ids: &[&str]) -> Read<Versioned<Vec<ConversationData>>> {
+    with_user(connection, user, || no_data(ids), |transaction, user| data_of(transaction, user, ids))
+}
+
+pub(super) fn data_and_count(
+    connection: &mut Connection,
+    user: &UserId,
+    ids: &[&str],
+) -> Read<Versioned<(Vec<ConversationData>, u32)>> {
     with_user(
         connection,
         user,
-        || ids.iter().map(|&id| ConversationData::none(id)).collect(),
+        || (no_data(ids), 0),
         |transaction, user| {
-            let mut data = transaction.prepare_cached(
-                "SELECT conversation_id, marks, custom_data FROM conversations WHERE user = ?1 AND conversation_id = ?2",
-            )?;
-            let mut of = |id: &&str| {
-                let found = data.query_row(params![user, id], conversation_data).optional()?;
-                Ok(found.unwrap_or_else(|| ConversationData::none(*id)))
-            };
-            ids.iter().map(&mut of).collect()
+            let mut count = transaction.prepare_cached("SELECT count(*) FROM conversations WHERE user = ?1")?;
+            let count = count.query_row([user], |row| row.get(0))?;
+            Ok((data_of(transaction, user, ids)?, count))
         },
     )
 }
 
-pub(super) fn data_count(connection: &mut Connection, user: &UserId) -> Read<Versioned<u32>> {
-    with_user(
-        connection,
-        user,
-        || 0,
-        |transaction, user| {
-            let mut count = transaction.prepare_cached("SELECT count(*) FROM conversations WHERE user = ?1")?;
-            count.query_row([user], |row| row.get(0))
-        },
-    )
+fn no_data(ids: &[&str]) -> Vec<ConversationData> {
+    ids.iter().map(|&id| ConversationData::none(id)).collect()
+}
+
+fn data_of(transaction: &Transaction<'_>, user: i64, ids: &[&str]) -> Read<Vec<ConversationData>> {
+    let mut data = transaction.prepare_cached(
+        "SELECT conversation_id, marks, custom_data FROM conversations WHERE user = ?1 AND conversation_id = ?2",
+    )?;
+    let mut of = |id: &&str| {
+        let found = data.query_row(params![user, id], conversation_data).optional()?;
+        Ok(found.unwrap_or_else(|| ConversationData::none(*id)))
+    };
+    ids.iter().map(&mut of).collect()
 }
 
 pub(super) fn page_of_data(
