@@ -5,6 +5,7 @@
 //! - [`gated`] has a store that waits or fails when a test wants it to, and counts what it is asked;
 //! - [`guests`] has the plugins that misbehave, as components;
 //! - [`load`] has callers and readers, and what must hold of them whatever happens;
+//! - [`meddled`] has a store with somebody in between;
 //! - [`model`] is a host in a few lines of plain code, to compare with;
 //! - [`native`] runs the reference plugin's rules without a sandbox;
 //! - [`proxy`] is a way to a server that breaks where a test wants it to;
@@ -20,6 +21,7 @@ pub mod contract;
 pub mod gated;
 pub mod guests;
 pub mod load;
+pub mod meddled;
 pub mod model;
 pub mod native;
 pub mod proxy;
@@ -75,6 +77,20 @@ impl TestStore {
     #[must_use]
     pub fn postgres() -> Option<Self> {
         let database = Database::create()?;
+        let url = database.url().to_owned();
+        Some(Self { store: open_postgres(&url), place: Place::Database { url, _database: database } })
+    }
+
+    /// As [`TestStore::postgres`], where the database undoes transactions that could not have run one after another.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestStore::postgres`].
+    #[must_use]
+    pub fn serializable_postgres() -> Option<Self> {
+        let database = Database::create()?;
+        let name = database.query("SELECT current_database()").remove(0);
+        database.execute(&[&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")]);
         let url = database.url().to_owned();
         Some(Self { store: open_postgres(&url), place: Place::Database { url, _database: database } })
     }

@@ -409,43 +409,50 @@ fn compare_events(seen: &[Event], log: &[LoggedChange], seed: u64, user: &UserId
 #[must_use]
 pub fn replay(log: &[LoggedChange]) -> UserState {
     let mut state = UserState::default();
-    for change in log.iter().flat_map(|change| &change.events) {
-        let named = |groups: &[GroupState], name: &str| {
-            let place = groups.iter().position(|group| group.group_name == name);
-            place.expect("only groups that are there are changed")
-        };
-        let groups = &mut state.groups;
-        match change.clone() {
-            Change::GroupCreated { group_name, conversation_list } => {
-                groups.push(GroupState { group_name, conversation_id_list: conversation_list });
-            }
-            Change::GroupDeleted { group_name } => drop(groups.remove(named(groups, &group_name))),
-            Change::GroupRenamed { old_name, new_name } => {
-                let place = named(groups, &old_name);
-                groups[place].group_name = new_name;
-            }
-            Change::ConversationsAdded { group_name, conversation_list } => {
-                let place = named(groups, &group_name);
-                groups[place].conversation_id_list.extend(conversation_list);
-            }
-            Change::ConversationsDeleted { group_name, conversation_list, .. } => {
-                let place = named(groups, &group_name);
-                groups[place].conversation_id_list.retain(|id| !conversation_list.contains(id));
-            }
-            Change::ConversationsChanged { conversation_list } => {
-                for data in conversation_list {
-                    let conversations = &mut state.conversations;
-                    let known = conversations.iter().position(|known| known.conversation_id == data.conversation_id);
-                    match known {
-                        Some(place) if data.is_none() => drop(conversations.remove(place)),
-                        Some(place) => conversations[place] = data,
-                        None => conversations.push(data),
-                    }
+    log.iter().flat_map(|change| &change.events).for_each(|change| apply(&mut state, change));
+    state
+}
+
+/// What a change makes of a state.
+///
+/// # Panics
+///
+/// When it does not fit.
+pub fn apply(state: &mut UserState, change: &Change) {
+    let named = |groups: &[GroupState], name: &str| {
+        let place = groups.iter().position(|group| group.group_name == name);
+        place.expect("only groups that are there are changed")
+    };
+    let groups = &mut state.groups;
+    match change.clone() {
+        Change::GroupCreated { group_name, conversation_list } => {
+            groups.push(GroupState { group_name, conversation_id_list: conversation_list });
+        }
+        Change::GroupDeleted { group_name } => drop(groups.remove(named(groups, &group_name))),
+        Change::GroupRenamed { old_name, new_name } => {
+            let place = named(groups, &old_name);
+            groups[place].group_name = new_name;
+        }
+        Change::ConversationsAdded { group_name, conversation_list } => {
+            let place = named(groups, &group_name);
+            groups[place].conversation_id_list.extend(conversation_list);
+        }
+        Change::ConversationsDeleted { group_name, conversation_list, .. } => {
+            let place = named(groups, &group_name);
+            groups[place].conversation_id_list.retain(|id| !conversation_list.contains(id));
+        }
+        Change::ConversationsChanged { conversation_list } => {
+            for data in conversation_list {
+                let conversations = &mut state.conversations;
+                let known = conversations.iter().position(|known| known.conversation_id == data.conversation_id);
+                match known {
+                    Some(place) if data.is_none() => drop(conversations.remove(place)),
+                    Some(place) => conversations[place] = data,
+                    None => conversations.push(data),
                 }
             }
         }
     }
-    state
 }
 
 /// A number from the environment, or this.

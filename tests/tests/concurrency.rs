@@ -1,18 +1,17 @@
 //! Many callers: the outcome is as if they had come one after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convgroups_host::api::{
     Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations, Request,
 };
-use convgroups_host::model::{Change, ConversationData, DeletionReason, UserId, UserState, Version};
+use convgroups_host::model::{Change, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
 use convgroups_host::store::{
-    Bounds, Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, Member, Store, StoreResult, Transaction,
-    Versioned, Watch,
+    Bounds, Changes, Commit, CommitOutcome, MAX_BATCH, Store, StoreResult, Transaction, Versioned,
 };
 use convgroups_host::{Failure, Host, HostFault, Settings};
+use convgroups_tests::meddled::{MeddledStore, Meddler};
 use convgroups_tests::model::{Model, some_change, without_reasons};
 use convgroups_tests::{TestStore, native, user};
 
@@ -32,7 +31,12 @@ fn what_64_callers_do_to_one_user_equals_some_serial_order() {
 #[test]
 fn callers_of_three_hosts_on_one_store_equal_some_serial_order_as_well() {
     for when_full in [WhenFull::Refuse, WhenFull::EvictOldest] {
-        let makers = [|| Some(TestStore::memory()), || Some(TestStore::sqlite()), TestStore::postgres];
+        let makers = [
+            || Some(TestStore::memory()),
+            || Some(TestStore::sqlite()),
+            TestStore::postgres,
+            TestStore::serializable_postgres,
+        ];
         for make in makers {
             // Whether hosts meet is a matter of chance; without a rerun nothing was tested.
             let met = (0..100)
@@ -184,15 +188,14 @@ fn some_question(random: &mut fastrand::Rng) -> Request {
     }
 }
 
-/// A store where somebody else changes the user's groups just before the first so many commits.
+/// Somebody else, who changes the user's groups just before the first so many commits.
 #[derive(Debug)]
-struct Contended {
-    store: Arc<dyn Store>,
+struct Contender {
     interruptions: AtomicU32,
 }
 
-impl Store for Contended {
-    fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
+impl Meddler for Contender {
+    fn commit(&self, store: &dyn Store, commit: Commit) -> StoreResult<CommitOutcome> {
         let left = self.interruptions.load(Ordering::Relaxed);
         if left > 0 {
             self.interruptions.store(left - 1, Ordering::Relaxed);
@@ -203,65 +206,12 @@ impl Store for Contended {
                 conversation_list: vec!["c2c_bob".to_owned()],
                 reason: DeletionReason::Requested,
             };
-            let has_bob = self.store.contains(&commit.user, "Work", &["c2c_bob"])?.value == Some(vec![true]);
+            let has_bob = store.contains(&commit.user, "Work", &["c2c_bob"])?.value == Some(vec![true]);
             let changes = if has_bob { vec![theirs, removal] } else { vec![theirs] };
-            let base = self.store.groups(&commit.user)?.version;
-            assert!(matches!(
-                self.store.commit(Commit { base, changes, ..commit.clone() })?,
-                CommitOutcome::Committed(_)
-            ));
+            let base = store.groups(&commit.user)?.version;
+            assert!(matches!(store.commit(Commit { base, changes, ..commit.clone() })?, CommitOutcome::Committed(_)));
         }
-        self.store.commit(commit)
-    }
-    fn groups(&self, user: &UserId) -> StoreResult<Versioned<GroupList>> {
-        self.store.groups(user)
-    }
-    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
-        self.store.contains(user, group, ids)
-    }
-    fn contains_and_size(
-        &self,
-        user: &UserId,
-        group: &str,
-        ids: &[&str],
-    ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
-        self.store.contains_and_size(user, group, ids)
-    }
-    fn page(
-        &self,
-        user: &UserId,
-        group: Option<&str>,
-        after: u64,
-        limit: u32,
-    ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
-        self.store.page(user, group, after, limit)
-    }
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
-        self.store.memberships(user, ids)
-    }
-    fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
-        self.store.data(user, ids)
-    }
-    fn data_and_count(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<(Vec<ConversationData>, u32)>> {
-        self.store.data_and_count(user, ids)
-    }
-    fn page_of_data(&self, user: &UserId, after: u64, limit: u32) -> StoreResult<Versioned<Vec<Member>>> {
-        self.store.page_of_data(user, after, limit)
-    }
-    fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
-        self.store.state(user)
-    }
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
-        self.store.changes(user, after, limit)
-    }
-    fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
-        self.store.users(after, limit)
-    }
-    fn watch(&self, user: &UserId) -> Option<Watch> {
-        self.store.watch(user)
-    }
-    fn health(&self) -> StoreResult<()> {
-        self.store.health()
+        store.commit(commit)
     }
 }
 
@@ -269,10 +219,11 @@ fn contended(store: &TestStore, interruptions: u32) -> Host {
     let alice = user("alice");
     let quiet = Host::builder().shared_store(store.store.clone()).build().expect("it builds");
     quiet.create_conversation_group(&alice, "Work", ["c2c_bob", "group_42"]).expect("creates");
-    let contended = Contended { store: store.store.clone(), interruptions: AtomicU32::new(interruptions) };
+    let contender = Contender { interruptions: AtomicU32::new(interruptions) };
+    let contended = MeddledStore::with(store.store.clone(), contender);
     let settings =
         Settings { calls: CallSettings { max_attempts: 4, ..CallSettings::default() }, ..Settings::default() };
-    Host::builder().settings(settings).store(contended).build().expect("it builds")
+    Host::builder().settings(settings).shared_store(contended).build().expect("it builds")
 }
 
 fn deletion() -> Request {
