@@ -2,5 +2,6 @@
 #![cfg(unix)]
 
 mod faults;
+mod moving;
 mod processes;
 mod startup;
