@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test check deny bench bench-http bench-scale browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test soak check deny bench bench-http bench-scale browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -24,6 +24,10 @@ postgres:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql pgbouncer; \
 	else echo "PostgreSQL or PgBouncer is not installed: tests that need it are skipped" >&2; fi
+
+# Kills a server on SQLite a thousand times, where the tests do it fifty times.
+soak: setup
+	FAULT_ROUNDS=1000 cargo test --release --locked --package convgroups-host --test crash -- --nocapture
 
 # What continuous integration checks beside the tests.
 check: setup
