@@ -43,8 +43,14 @@ check: setup
 deny: setup
 	tests/deny/run.sh
 
-# Ratios beside what is to be reached; BENCH_ARGS=--short only sees that it runs.
+# What calls cost, beside what is to be reached; BENCH_ARGS=--short only sees that it runs. With the same job as an Extism
+# plugin, which takes some minutes to build the first time, and with exact counts where Valgrind and strace are installed.
 bench: setup
+	cargo build --release --locked
+	@case "$(BENCH_ARGS)" in *--short*) ;; *) \
+		cd tests/benches/extism && cargo build --release --locked --target-dir ../../../target/extism \
+		&& cargo build --release --locked --target-dir ../../../target/extism --package extism-plugin --target wasm32-wasip1;; \
+	esac
 	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)
 
 # The server with the sandbox against the same server with the rules linked natively.
