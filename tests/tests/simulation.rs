@@ -255,7 +255,7 @@ fn call(host: &Host, fate: &Fate, user: &UserId, model: &mut Model, limits: &Lim
 
 #[test]
 fn whatever_happens_a_host_does_what_the_reference_does() {
-    let steps = number_from("SIMULATION_STEPS", 400_000);
+    let steps = number_from("SIMULATION_STEPS", 1_500_000);
     let first = number_from("SIMULATION_SEED", fastrand::u64(..1 << 32));
     for (seed, when_full) in [(first, WhenFull::Refuse), (first + 1, WhenFull::EvictOldest)] {
         println!("{steps} steps {when_full:?}; to repeat both: SIMULATION_SEED={first} SIMULATION_STEPS={steps}");

@@ -1,4 +1,4 @@
-//! What SECURITY.md says of the sources is so: which files have `unsafe`, and which tests there are.
+//! What pages say of the sources is so: which files have `unsafe`, and which tests and commands there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn page() -> String {
-    std::fs::read_to_string(root().join("SECURITY.md")).expect("the page is there")
+/// The page with what is `unsafe`.
+const SECURITY: &str = "SECURITY.md";
+/// Pages that name tests, files and targets of `make`.
+const PAGES: [&str; 3] = [SECURITY, "docs/promises.md", "docs/performance.md"];
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).expect("the file is there")
 }
 
 /// All Rust files of the repository by their paths in it.
@@ -64,6 +69,12 @@ fn quoted(page: &str) -> BTreeSet<&str> {
     page.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
 
+/// Whether this is how a test is named.
+fn is_test(name: &str) -> bool {
+    let plain = |c: char| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.matches('_').count() > 2 && !name.starts_with('_') && name.chars().all(plain)
+}
+
 #[test]
 fn every_unsafe_is_on_the_page_with_its_reason() {
     let found: BTreeMap<String, String> = sources()
@@ -72,7 +83,7 @@ fn every_unsafe_is_on_the_page_with_its_reason() {
         .filter(|(_, count)| *count > 0)
         .map(|(file, count)| (file, count.to_string()))
         .collect();
-    assert_eq!(found, rows(&page(), 3), "left: the sources; right: SECURITY.md");
+    assert_eq!(found, rows(&text(SECURITY), 3), "left: the sources; right: SECURITY.md");
 }
 
 #[test]
@@ -83,30 +94,47 @@ fn every_file_of_generated_code_that_has_unsafe_is_on_the_page() {
         .filter(|(_, text)| count(text, LINT) > 0 && count(text, KEYWORD) == 0)
         .map(|(file, _)| file)
         .collect();
-    let page = page();
+    let page = text(SECURITY);
     let said = rows(&page, 2);
     assert_eq!(found, said.keys().collect::<Vec<_>>(), "left: the sources; right: SECURITY.md");
 }
 
 #[test]
-fn every_test_and_file_that_the_page_names_is_there() {
+fn every_test_file_and_command_that_a_page_names_is_there() {
     let sources = sources();
-    let page = page();
-    let names = quoted(&page);
-    let is_test = |name: &str| {
-        let plain = |c: char| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit();
-        name.matches('_').count() > 2 && !name.starts_with('_') && name.chars().all(plain)
-    };
-    let tests: Vec<_> = names.iter().filter(|name| is_test(name)).collect();
-    assert!(tests.len() > 50, "tests were not found on the page: {tests:?}");
-    for test in tests {
-        let definition = format!("fn {test}(");
-        assert!(sources.values().any(|text| text.contains(&definition)), "there is no test {test}");
-    }
+    let makefile = text("Makefile");
     let is_path = |name: &str| name.contains('/') && !name.starts_with('/') && !name.contains([' ', ':']);
-    let paths: Vec<_> = names.iter().filter(|name| is_path(name)).collect();
-    assert!(paths.len() > 20, "files were not found on the page: {paths:?}");
-    for path in paths {
-        assert!(root().join(path).exists(), "there is no {path}");
+    let (mut tests, mut paths) = (0, 0);
+    for file in PAGES {
+        let page = text(file);
+        for name in quoted(&page) {
+            if is_test(name) {
+                let definition = format!("fn {name}(");
+                assert!(sources.values().any(|text| text.contains(&definition)), "{file}: there is no test {name}");
+                tests += 1;
+            } else if is_path(name) {
+                assert!(root().join(name).exists(), "{file}: there is no {name}");
+                paths += 1;
+            } else if let Some(target) = name.strip_prefix("make ") {
+                let target = target.split_once(' ').map_or(target, |(target, _)| target);
+                assert!(makefile.contains(&format!("\n{target}:")), "{file}: there is no {name}");
+            }
+        }
     }
+    assert!(tests > 80 && paths > 20, "names were not found on the pages: {tests} tests, {paths} paths");
+}
+
+#[test]
+fn every_promise_names_what_attacks_it_and_what_came_of_it() {
+    let page = text("docs/promises.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
+    let mut promises = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [promise, attacks, figure] = cells.as_slice() else { panic!("not three cells: {row}") };
+        let attacked = quoted(attacks).iter().any(|name| is_test(name) || name.starts_with("make "));
+        assert!(attacked && !figure.is_empty(), "{promise}: {attacks}: {figure}");
+        promises += 1;
+    }
+    assert!(promises > 15, "promises were not found on the page: {promises}");
 }
