@@ -281,7 +281,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Disk {
     /// One with these files, all of them there for certain.
-    fn with(files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
+    pub(super) fn with(files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let mut state = State::default();
         for (name, bytes) in files {
@@ -319,6 +319,10 @@ impl Disk {
     pub(super) fn may_not_be_read(&self) -> bool {
         let state = locked(&self.state);
         state.off || state.misread
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        locked(&self.state).off
     }
 
     /// Turns the power off.

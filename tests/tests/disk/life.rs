@@ -12,7 +12,7 @@ use convgroups_tests::{ids, user};
 use super::disk::{Disk, Fate};
 
 const USERS: usize = 3;
-const STORE: &str = "store.db";
+pub(super) const STORE: &str = "store.db";
 
 /// A store on a disk, and what was said of it.
 pub(super) struct Life {
@@ -61,8 +61,23 @@ impl Life {
         }
     }
 
-    /// Reads and changes a user's groups. What became of it.
     fn commit(&mut self) -> Option<Outcome> {
+        self.change(events)
+    }
+
+    /// Makes a group of so many conversations, which takes about a page for each 8 of them.
+    pub(super) fn commit_much(&mut self, count: usize) {
+        let prefix = |number| format!("c2c_{number}_{}", "x".repeat(230));
+        self.change(|number| {
+            let conversation_list = ids(&prefix(number), count);
+            vec![Change::GroupCreated { group_name: format!("g{number}"), conversation_list }]
+        });
+        // Answers when everything that goes with the commit has been done.
+        self.store.as_ref().map(|store| store.health());
+    }
+
+    /// Reads and changes a user's groups. What became of it.
+    fn change(&mut self, events: impl Fn(usize) -> Vec<Change>) -> Option<Outcome> {
         let number = self.asked.len();
         let user = user(&format!("user {}", number % USERS));
         let store = self.store.as_ref()?;
@@ -91,10 +106,9 @@ impl Life {
                 Outcome::Done
             }
             Ok(CommitOutcome::Conflict) => Outcome::Nothing,
-            Err(error) if error.kind == StoreErrorKind::OutcomeUnknown => Outcome::Unknown,
             Err(error) => {
                 self.passes(&error);
-                Outcome::Nothing
+                outcome_of(&error)
             }
         };
         self.asked.push(Asked { user, events, outcome });
@@ -161,15 +175,25 @@ impl Life {
     fn compare(&self) {
         let what = &self.what;
         let Some(store) = &self.store else { unreachable!("{what}: the store does not open") };
-        for number in 0..USERS {
-            let user = user(&format!("user {number}"));
-            let asked: Vec<&Asked> = self.asked.iter().filter(|asked| asked.user == user).collect();
-            compare(store, &user, &asked, 0);
-        }
+        let users: Vec<UserId> = (0..USERS).map(|number| user(&format!("user {number}"))).collect();
+        assert_as_said(store, &users, &self.asked, what);
         let plain = rusqlite::Connection::open(self.disk.path(STORE)).expect("opens");
         let check: String = plain.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("runs");
         assert_eq!(check, "ok", "{what}");
     }
+}
+
+/// A store has what its callers were told that it has.
+pub(super) fn assert_as_said(store: &SqliteStore, users: &[UserId], asked: &[Asked], what: &str) {
+    for user in users {
+        let asked: Vec<&Asked> = asked.iter().filter(|asked| asked.user == *user).collect();
+        compare(store, user, &asked, what);
+    }
+}
+
+/// What a store's error says of a commit.
+pub(super) fn outcome_of(error: &StoreError) -> Outcome {
+    if error.kind == StoreErrorKind::OutcomeUnknown { Outcome::Unknown } else { Outcome::Nothing }
 }
 
 /// What the call of a number changes: a bit of everything.
