@@ -237,7 +237,8 @@ fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreRes
 /// Sets the connection up and takes the steps that are missing; answers the journal mode that the file is in.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-    let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    // Run to its end: it answers first, and only then commits.
+    let mode = connection.query_one("PRAGMA journal_mode = wal", [], |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
     // On macOS a plain flush stops at the drive's own memory; elsewhere this does nothing.
     connection.pragma_update(None, "fullfsync", true)?;
