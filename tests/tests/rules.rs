@@ -348,14 +348,6 @@ impl Place<'_> {
         let before = self.store.state(&self.user).expect("reads");
         let specified = specification(&before.value, &self.limits, request);
         let answer = self.run(request);
-        eprintln!(
-            self.host.is_some(),
-            format!("{request:?}").split('(').next().unwrap(),
-            match &answer {
-                Ok(_) => 0,
-                Err(e) => e.code,
-            }
-        );
         let after = self.store.state(&self.user).expect("reads");
         match (answer, specified) {
             (Ok(answer), Ok((state, specified))) => {

@@ -171,11 +171,7 @@ fn write_log_again(store: &Path) -> std::io::Result<()> {
 /// no reader is in the way of.
 pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<()> {
     let pages: u32 = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
-    if pages < LONG_LOG { Ok(()) } else { take_over_log(connection) }
-}
-
-fn take_over_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    if pages < LONG_LOG { Ok(()) } else { connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) }
 }
 
 /// Leaves the log as it is when this connection is the last to be closed.
@@ -245,12 +241,6 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     // The committer does, so that it learns of failures.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let format: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if format == 0 {
-        // SQLite removes the log of a file that has no first page. The page may seem to be there and not be, after a try
-        // before this one whose flush failed; so it is written again before anything depends on it.
-        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-        take_over_log(connection)?;
-    }
     for (step, migration) in MIGRATIONS.iter().enumerate().skip(format) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;
