@@ -4,6 +4,7 @@
 //! or not at all.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -129,7 +130,7 @@ impl<'a> Round<'a> {
         settled();
         for (user, seen) in self.users.iter().zip(seen) {
             let asked: Vec<&Asked> = asked.iter().filter(|asked| asked.user == *user).collect();
-            let log = compare(store, user, &asked, self.seed);
+            let log = compare(store, user, &asked, format_args!("seed {}", self.seed));
             compare_events(&seen, &log, self.seed, user);
         }
         [Outcome::Done, Outcome::Nothing, Outcome::Unknown]
@@ -354,12 +355,12 @@ pub fn whole_log(store: &dyn Store, user: &UserId) -> Vec<LoggedChange> {
 ///
 /// # Panics
 ///
-/// When it is not so.
-pub fn compare(store: &dyn Store, user: &UserId, asked: &[&Asked], seed: u64) -> Vec<LoggedChange> {
+/// When it is not so, with what was run.
+pub fn compare(store: &dyn Store, user: &UserId, asked: &[&Asked], run: impl Display) -> Vec<LoggedChange> {
     let log = whole_log(store, user);
     let versions: Vec<u64> = log.iter().map(|change| change.version.0).collect();
     let expected: Vec<u64> = (1..=log.len() as u64).collect();
-    assert_eq!(versions, expected, "seed {seed}, {user}: versions without gap or repeat");
+    assert_eq!(versions, expected, "{run}, {user}: versions without gap or repeat");
     let key = |events: &[Change]| serde_json::to_string(events).expect("JSON");
     let mut there: HashMap<String, u32> = HashMap::new();
     for change in &log {
@@ -372,12 +373,12 @@ pub fn compare(store: &dyn Store, user: &UserId, asked: &[&Asked], seed: u64) ->
             Outcome::Nothing => times == 0,
             Outcome::Unknown => times <= 1,
         };
-        assert!(right, "seed {seed}: {asked:?} is there {times} times");
+        assert!(right, "{run}: {asked:?} is there {times} times");
     }
-    assert!(there.is_empty(), "seed {seed}, {user}: nobody asked for all of {there:?}, and nothing else");
+    assert!(there.is_empty(), "{run}, {user}: nobody asked for all of {there:?}, and nothing else");
     let state = store.state(user).expect("it can be read");
-    assert_eq!(state.version.0, log.len() as u64, "seed {seed}, {user}: the version counts the changes");
-    assert_eq!(state.value, replay(&log), "seed {seed}, {user}: the state is what the log says");
+    assert_eq!(state.version.0, log.len() as u64, "{run}, {user}: the version counts the changes");
+    assert_eq!(state.value, replay(&log), "{run}, {user}: the state is what the log says");
     log
 }
 

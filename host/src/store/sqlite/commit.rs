@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 
 use super::read::group_id;
 use super::{failed, file};
@@ -51,11 +51,13 @@ pub(super) struct Committer {
     /// Nothing after a failure, until the file can be opened again.
     connection: Option<Connection>,
     max_batch: usize,
+    /// Whether the log must stay as it is until the file is opened by another process.
+    keeps_log: bool,
 }
 
 impl Committer {
     pub(super) fn new(path: PathBuf, connection: Connection, max_batch: usize, progress: Arc<Progress>) -> Self {
-        Self { path, progress, connection: Some(connection), max_batch }
+        Self { path, progress, connection: Some(connection), max_batch, keeps_log: false }
     }
 
     /// Works until nobody can send jobs any more.
@@ -82,6 +84,25 @@ impl Committer {
         for (reply, result) in self.commit(commits) {
             // As above.
             let _ = reply.send(result);
+        }
+        self.take_over_log();
+    }
+
+    /// Takes a long log over into the file, unless a flush of the file has failed before: then nobody knows which pages
+    /// of it have reached the disk, though SQLite would not write them again. The log still has them all.
+    fn take_over_log(&mut self) {
+        let Some(connection) = self.connection.as_ref().filter(|_| !self.keeps_log) else { return };
+        let Err(error) = file::take_over_long_log(connection) else { return };
+        let flush_failed = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC);
+        if !flush_failed {
+            tracing::warn!(%error, "the log could not be taken over into {}; trying again", self.path.display());
+            return;
+        }
+        let path = self.path.display();
+        tracing::error!(%error, "could not flush {path}; its log is kept and grows until this host is started again");
+        self.keeps_log = true;
+        if let Err(error) = file::keep_log(connection) {
+            tracing::error!(%error, "the log of {path} cannot be kept");
         }
     }
 
@@ -119,7 +140,13 @@ impl Committer {
     fn connection(&mut self) -> StoreResult<&mut Connection> {
         match &mut self.connection {
             Some(connection) => Ok(connection),
-            closed => Ok(closed.insert(file::open_writer(&self.path)?)),
+            closed => {
+                let connection = file::open_writer(&self.path)?;
+                if self.keeps_log {
+                    file::keep_log(&connection).map_err(|error| failed("open", &self.path, &error))?;
+                }
+                Ok(closed.insert(connection))
+            }
         }
     }
 }

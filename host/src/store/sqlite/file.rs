@@ -1,9 +1,11 @@
 //! Opening the file: whose it is, of which format, and where it may lie.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::failed;
@@ -22,6 +24,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
 /// How long to wait for another process, such as a reader that recovers the file after a crash.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages in the log from which on they are taken over into the file.
+const LONG_LOG: u32 = 1000;
 
 /// Statements that a connection keeps prepared: more than there are in this store.
 const PREPARED_STATEMENTS: usize = 64;
@@ -127,6 +132,11 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
     // SQLite gives the files beside it the same rights. Where it is there already, it keeps its own; where it cannot be made,
     // SQLite will say why.
     let _ = private().create_new(true).open(path);
+    let unflushed = |error: std::io::Error| {
+        let message = format!("could not flush the log of {}: {error}", path.display());
+        StoreError::new(StoreErrorKind::Unavailable, message)
+    };
+    write_log_again(path).map_err(unflushed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
     check_format(&connection, path, 0)?;
@@ -135,7 +145,42 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
         let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
+    // SQLite does so too when it makes the log, but goes on if it cannot.
+    File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
     Ok(connection)
+}
+
+/// Writes what is in the log once more, byte for byte, and flushes it.
+///
+/// After a flush that failed, the system shows as written what may never have reached the disk, and later flushes leave it
+/// out. SQLite would take it from the log as committed, and put after it what is acknowledged: when the power goes, all of
+/// that would end where the gap is. What was written again is flushed again, or the store is not opened.
+fn write_log_again(store: &Path) -> std::io::Result<()> {
+    let mut log = match File::options().read(true).write(true).open(with_suffix(store, "-wal")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut block = vec![0; 1 << 16];
+    let mut place = 0;
+    loop {
+        let count = log.read(&mut block)?;
+        let Some(part) = block.get(..count).filter(|part| !part.is_empty()) else { return log.sync_all() };
+        log.seek(SeekFrom::Start(place))?;
+        log.write_all(part)?;
+        place += count as u64;
+    }
+}
+
+/// Takes the pages in the log over into the file, if there are many, so that the log begins anew with the next commit that
+/// no reader is in the way of.
+pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<()> {
+    let pages: u32 = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
+    if pages < LONG_LOG { Ok(()) } else { connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) }
+}
+
+/// Leaves the log as it is when this connection is the last to be closed.
+pub(super) fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
 /// A connection that reads, possibly beside another process that writes.
@@ -155,6 +200,8 @@ fn open_existing(path: &Path) -> StoreResult<Connection> {
     let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
     check_format(&connection, path, MIGRATIONS.len())?;
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
+    // That is for whoever holds the lock file, who alone has written the log again.
+    keep_log(&connection).map_err(|error| failed("open", path, &error))?;
     Ok(connection)
 }
 
@@ -190,11 +237,14 @@ fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreRes
 /// Sets the connection up and takes the steps that are missing; answers the journal mode that the file is in.
 fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-    let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    // Run to its end: it answers first, and only then commits.
+    let mode = connection.query_one("PRAGMA journal_mode = wal", [], |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     // On macOS a plain flush stops at the drive's own memory; elsewhere this does nothing.
     connection.pragma_update(None, "fullfsync", true)?;
+    // The committer does, so that it learns of failures.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let format: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for (step, migration) in MIGRATIONS.iter().enumerate().skip(format) {
         let transaction = connection.transaction()?;

@@ -146,7 +146,10 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
     let kind = match (error, error.sqlite_error_code()) {
         (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         | (
-            Error::IntegralValueOutOfRange(..) | Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..),
+            Error::IntegralValueOutOfRange(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..),
             _,
         ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
