@@ -11,10 +11,6 @@ use rusqlite::{Connection, OpenFlags};
 use super::failed;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
-/// How far the log beside the file grows, in pages of 4 KiB, before it is moved into the file, for which commits wait. At
-/// SQLite's own 1000 pages a busy store does so every few batches, and more than one commit in a hundred waits.
-const CHECKPOINT_PAGES: u32 = 4000;
-
 /// Marks a SQLite file as one of ours ("cvgr").
 const APPLICATION_ID: i32 = 0x6376_6772;
 
@@ -25,8 +21,9 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 /// How long to wait for another process, such as a reader that recovers the file after a crash.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages in the log from which on they are taken over into the file.
-const LONG_LOG: u32 = 1000;
+/// Pages of 4 KiB in the log from which on they are taken over into the file, for which commits wait. At SQLite's own 1000 a
+/// busy store does so every few batches, and more than one commit in a hundred waits.
+const LONG_LOG: u32 = 4000;
 
 /// Statements that a connection keeps prepared: more than there are in this store.
 const PREPARED_STATEMENTS: usize = 64;
@@ -240,7 +237,6 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     // Run to its end: it answers first, and only then commits.
     let mode = connection.query_one("PRAGMA journal_mode = wal", [], |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     // On macOS a plain flush stops at the drive's own memory; elsewhere this does nothing.
     connection.pragma_update(None, "fullfsync", true)?;
     // The committer does, so that it learns of failures.
