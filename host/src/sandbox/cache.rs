@@ -18,6 +18,8 @@ const DIGEST_BYTES: usize = 32;
 /// Files that are kept; those that were written first go.
 const MAX_FILES: usize = 32;
 const SUFFIX: &str = "compiled";
+/// Files that are locked while the file beside them is made.
+const LOCK: &str = "lock";
 
 #[derive(Debug)]
 pub(super) struct CompileCache {
@@ -48,28 +50,42 @@ impl CompileCache {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. That it cannot be written to costs time at the
-    /// next start and nothing else.
+    /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. Of all who want it at once, in
+    /// this process and others, one compiles it, and the others wait for that. That the cache cannot be written to costs time
+    /// at the next start and nothing else.
     pub(super) fn compile(&self, engine: &Engine, component: &[u8], digest: &str) -> wasmtime::Result<Component> {
         let path = self.path(engine, digest);
-        if let Some(compiled) = read_whole(&path) {
-            // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says that they are
-            // whole, and nobody else can write to the file or the directory. Wasmtime itself checks that its version and
-            // settings are the same.
-            #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
-            match unsafe { Component::deserialize(engine, compiled) } {
-                Ok(component) => {
-                    self.hits.fetch_add(1, Ordering::Relaxed);
-                    return Ok(component);
-                }
-                Err(error) => tracing::info!(%error, file = %path.display(), "compiling again"),
-            }
+        if let Some(component) = self.load(engine, &path) {
+            return Ok(component);
+        }
+        let _turn = turn(&path);
+        if let Some(component) = self.load(engine, &path) {
+            return Ok(component);
         }
         let component = Component::from_binary(engine, component)?;
         if let Err(error) = self.write(&path, &component.serialize()?) {
             tracing::warn!(%error, file = %path.display(), "could not keep the compiled plugin");
         }
         Ok(component)
+    }
+
+    /// What was kept, if it is there, whole, and fits this engine.
+    fn load(&self, engine: &Engine, path: &Path) -> Option<Component> {
+        let compiled = read_whole(path)?;
+        // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says that they are
+        // whole, and nobody else can write to the file or the directory. Wasmtime itself checks that its version and
+        // settings are the same.
+        #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
+        match unsafe { Component::deserialize(engine, compiled) } {
+            Ok(component) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                Some(component)
+            }
+            Err(error) => {
+                tracing::info!(%error, file = %path.display(), "compiling again");
+                None
+            }
+        }
     }
 
     /// A name for what is compiled and how.
@@ -110,7 +126,11 @@ impl CompileCache {
         }
         files.sort_unstable();
         let surplus = files.len().saturating_sub(MAX_FILES);
-        files.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+        files.iter().take(surplus).try_for_each(|(_, path)| {
+            // Whoever waits for it now compiles beside who comes later, and that is all.
+            let _ = fs::remove_file(path.with_extension(LOCK));
+            fs::remove_file(path)
+        })
     }
 }
 
@@ -128,6 +148,17 @@ fn others_can_write(metadata: &Metadata) -> Option<&'static str> {
 #[cfg(not(unix))]
 fn others_can_write(_: &Metadata) -> Option<&'static str> {
     None
+}
+
+/// Waits until nobody else makes this file; it is the caller's turn until the answer is dropped. Where files cannot be locked
+/// it is everybody's.
+fn turn(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path.with_extension(LOCK)).and_then(|file| file.lock().map(|()| file));
+    file.inspect_err(|error| tracing::info!(%error, file = %path.display(), "others may compile the same plugin")).ok()
 }
 
 /// What was written, if the file is there, undamaged, and nobody else's to write.
