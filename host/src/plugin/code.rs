@@ -11,14 +11,14 @@ use super::bounds::{Checked, at_most};
 const MAX_FUNCTIONS: u64 = 50_000;
 /// Types of functions. Each may need code of its own to be called by, some fifteen kilobytes while it is compiled.
 const MAX_TYPES: u64 = 10_000;
-/// Instructions of a function, and values that its calls, blocks and branches take and give. Each is some five hundred bytes
+/// Instructions of a function, and values that its calls, blocks and branches take and give. Each is one to two kilobytes
 /// while it is compiled.
-const MAX_STEPS: u64 = 500_000;
+const MAX_STEPS: u64 = 300_000;
 /// The loops of a function times its variables: at worst there is a value for each in each. Some hundred bytes each, and a
 /// microsecond.
 const MAX_VARIABLES_IN_LOOPS: u64 = 1_000_000;
 /// As well with all other places where control flow joins or parts, which are cheaper.
-const MAX_VARIABLES_IN_BLOCKS: u64 = 20_000_000;
+const MAX_VARIABLES_IN_BLOCKS: u64 = 15_000_000;
 
 /// What has been seen of a module: how many values each function type takes and gives, and so each function.
 #[derive(Default)]
@@ -88,7 +88,11 @@ impl Module {
         }
         at_most(MAX_STEPS, flow.steps, "instructions and values in one function")?;
         at_most(MAX_VARIABLES_IN_LOOPS, flow.loops.saturating_mul(variables), "variables times loops of one function")?;
-        at_most(MAX_VARIABLES_IN_BLOCKS, flow.blocks.saturating_mul(variables), "variables times blocks of one function")
+        at_most(
+            MAX_VARIABLES_IN_BLOCKS,
+            flow.blocks.saturating_mul(variables),
+            "variables times blocks of one function",
+        )
     }
 
     fn operator(&self, flow: &mut Flow, operator: &Operator<'_>) -> Checked {

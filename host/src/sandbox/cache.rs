@@ -18,8 +18,6 @@ const DIGEST_BYTES: usize = 32;
 /// Files that are kept; those that were written first go.
 const MAX_FILES: usize = 32;
 const SUFFIX: &str = "compiled";
-/// Files that are locked while the file beside them is made.
-const LOCK: &str = "lock";
 
 #[derive(Debug)]
 pub(super) struct CompileCache {
@@ -58,7 +56,7 @@ impl CompileCache {
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
         }
-        let _turn = turn(&path);
+        let _turn = Turn::wait(&path);
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
         }
@@ -126,11 +124,7 @@ impl CompileCache {
         }
         files.sort_unstable();
         let surplus = files.len().saturating_sub(MAX_FILES);
-        files.iter().take(surplus).try_for_each(|(_, path)| {
-            // Whoever waits for it now compiles beside who comes later, and that is all.
-            let _ = fs::remove_file(path.with_extension(LOCK));
-            fs::remove_file(path)
-        })
+        files.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
     }
 }
 
@@ -150,15 +144,37 @@ fn others_can_write(_: &Metadata) -> Option<&'static str> {
     None
 }
 
-/// Waits until nobody else makes this file; it is the caller's turn until the answer is dropped. Where files cannot be locked
-/// it is everybody's.
-fn turn(path: &Path) -> Option<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path.with_extension(LOCK)).and_then(|file| file.lock().map(|()| file));
-    file.inspect_err(|error| tracing::info!(%error, file = %path.display(), "others may compile the same plugin")).ok()
+/// A file that is locked while the one beside it is made, and is gone then. Whoever waited for it finds what was made; if that
+/// came to nothing, two may try at once, which costs time and nothing else.
+#[derive(Debug)]
+struct Turn {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Turn {
+    /// Waits until nobody else makes the file of this name. Where files cannot be locked there are no turns.
+    fn wait(path: &Path) -> Option<Self> {
+        let path = path.with_extension("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path).and_then(|file| file.lock().map(|()| file)) {
+            Ok(locked) => Some(Self { path, _locked: locked }),
+            Err(error) => {
+                tracing::info!(%error, file = %path.display(), "others may compile the same plugin at the same time");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Whoever waited before has removed it, or nobody can.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// What was written, if the file is there, undamaged, and nobody else's to write.
