@@ -148,7 +148,7 @@ pub struct SandboxSettings {
     /// What one crossing between plugin and host may copy, in bytes: arguments of an import, the answer of a call.
     /// Default 4 MiB.
     pub max_crossing_bytes: usize,
-    /// Handles to resources, of which only WASI has any. Default 100.
+    /// Handles to resources: WASI's, and such as the plugin has of its own. Default 100.
     pub max_handles: usize,
     /// Ids that a plugin may pass to one import. Default 10,000.
     pub max_ids_per_import: u32,
@@ -156,7 +156,8 @@ pub struct SandboxSettings {
     pub max_changes: u32,
     /// Size of a plugin's file, in bytes. Default 32 MiB.
     pub max_plugin_bytes: u64,
-    /// Size of one function in a plugin, in bytes. Default 128 KiB, which can take half a gibibyte of memory to compile.
+    /// Size of one function in a plugin, in bytes. Default 256 KiB, which can take a gibibyte of memory to compile; JavaScript's
+    /// engines have functions of 170 KiB.
     pub max_function_bytes: u64,
     /// How long a plugin may take to compile, in milliseconds; then it is not loaded. Default 60,000.
     pub max_compile_ms: u64,
@@ -180,7 +181,7 @@ impl Default for SandboxSettings {
             max_ids_per_import: 10_000,
             max_changes: 10_000,
             max_plugin_bytes: 32 << 20,
-            max_function_bytes: 128 << 10,
+            max_function_bytes: 256 << 10,
             max_compile_ms: 60_000,
             keep_resident_bytes: 256 << 10,
         }

@@ -28,24 +28,24 @@ const FAULTS: &[Fault] = &[
     ("makes_thousands_of_handles", PluginFaultKind::Trap, "handle limit exceeded"),
     ("imports_in_realloc", PluginFaultKind::Trap, "cannot leave component instance"),
     ("imports_in_post_return", PluginFaultKind::Trap, "cannot leave component instance"),
-    ("gives_memory_that_it_has_not", PluginFaultKind::Trap, "?"),
-    ("wants_answers_outside_memory", PluginFaultKind::Trap, "?"),
+    ("gives_memory_that_it_has_not", PluginFaultKind::Trap, "beyond end of memory"),
+    ("wants_answers_outside_memory", PluginFaultKind::Trap, "pointer out of bounds"),
     ("answers_too_few", PluginFaultKind::Answer, "not those of the request"),
     ("answers_foreign_ids", PluginFaultKind::Answer, "not those of the request"),
     ("answers_out_of_order", PluginFaultKind::Answer, "not those of the request"),
     ("answers_hugely", PluginFaultKind::Trap, "too much data is being copied"),
     ("answers_one_string_many_times", PluginFaultKind::Trap, "too much data is being copied"),
-    ("answers_no_utf8", PluginFaultKind::Trap, "?"),
-    ("answers_a_string_outside_memory", PluginFaultKind::Trap, "?"),
-    ("answers_a_list_outside_memory", PluginFaultKind::Trap, "?"),
-    ("answers_an_absurd_list", PluginFaultKind::Trap, "?"),
-    ("answers_from_outside_memory", PluginFaultKind::Trap, "?"),
-    ("answers_neither_yes_nor_no", PluginFaultKind::Trap, "?"),
+    ("answers_no_utf8", PluginFaultKind::Trap, "invalid utf-8"),
+    ("answers_a_string_outside_memory", PluginFaultKind::Trap, "string pointer/length out of bounds"),
+    ("answers_a_list_outside_memory", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("answers_an_absurd_list", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("answers_from_outside_memory", PluginFaultKind::Trap, "pointer out of bounds"),
+    ("answers_neither_yes_nor_no", PluginFaultKind::Trap, "invalid expected discriminant"),
     ("refuses_with_code_zero", PluginFaultKind::Answer, "code 0"),
     ("passes_a_million_ids", PluginFaultKind::Trap, "too much data is being copied"),
-    ("passes_no_utf8", PluginFaultKind::Trap, "?"),
-    ("passes_an_absurd_list", PluginFaultKind::Trap, "?"),
-    ("passes_a_list_outside_memory", PluginFaultKind::Trap, "?"),
+    ("passes_no_utf8", PluginFaultKind::Trap, "invalid utf-8"),
+    ("passes_an_absurd_list", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("passes_a_list_outside_memory", PluginFaultKind::Trap, "list pointer/length out of bounds"),
     ("passes_too_many_ids", PluginFaultKind::Argument, "passed 50000 conversation ids, at most 10000"),
     ("passes_control_characters", PluginFaultKind::Argument, "control characters"),
     ("passes_an_endless_list_of_marks", PluginFaultKind::Trap, "too much data is being copied"),
@@ -87,11 +87,12 @@ fn host(plugin: PluginSource, store: &TestStore) -> Host {
 }
 
 fn host_with_deadline(plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
-    let settings = Settings {
-        cache: false,
-        sandbox: SandboxSettings { deadline_ms, ..SandboxSettings::default() },
-        ..Settings::default()
-    };
+    host_with(Settings { cache: false, ..Settings::default() }, plugin, store, deadline_ms)
+}
+
+fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
+    let sandbox = SandboxSettings { deadline_ms, ..settings.sandbox };
+    let settings = Settings { sandbox, ..settings };
     Host::builder().settings(settings).shared_store(store.store.clone()).plugin(plugin).build().expect("it loads")
 }
 
@@ -122,10 +123,13 @@ fn every_plugin_of_the_collection_is_in_a_test() {
 
 #[test]
 fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
+    // Each is compiled once for all stores.
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
     for &(name, kind, detail) in FAULTS {
         for (store_kind, store) in TestStore::all() {
             let deadline_ms = if kind == PluginFaultKind::Deadline { 100 } else { 4000 };
-            let host = host_with_deadline(guest(name), &store, deadline_ms);
+            let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+            let host = host_with(settings, guest(name), &store, deadline_ms);
             let assert_unchanged = prepared(&host, &store);
             for _ in 0..2 {
                 match delete(&host) {
@@ -146,7 +150,8 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
 #[test]
 fn a_plugin_that_does_not_start_for_one_user_starts_for_others() {
     for (_, store) in TestStore::all() {
-        let assert_unchanged = prepared(&host(PluginSource::Bundled, &store), &store);
+        let good = host(PluginSource::Bundled, &store);
+        let assert_unchanged = prepared(&good, &store);
         let host = host_with_deadline(guest("loops_in_start"), &store, 100);
         for _ in 0..2 {
             let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("it does not start") };
@@ -162,7 +167,8 @@ fn a_plugin_that_fails_before_it_is_asked_anything_changes_nothing() {
     let expected = [(PluginFaultKind::Deadline, "longer than 100 ms"), (PluginFaultKind::Trap, "cannot enter")];
     for (&(name, addition), (kind, detail)) in NEVER_START.iter().zip(expected) {
         let store = TestStore::memory();
-        let assert_unchanged = prepared(&host(PluginSource::Bundled, &store), &store);
+        let good = host(PluginSource::Bundled, &store);
+        let assert_unchanged = prepared(&good, &store);
         let host = host_with_deadline(bomb(addition), &store, 100);
         for _ in 0..2 {
             let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("{name} does not start") };

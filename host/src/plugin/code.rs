@@ -68,7 +68,11 @@ impl Module {
             Payload::CodeSectionEntry(body) => {
                 let own = self.functions.get(self.imported + self.bodies).copied().unwrap_or_default();
                 self.bodies += 1;
-                at_most(max_function_bytes, length(&body.range()), "bytes of one function")?;
+                at_most(
+                    max_function_bytes,
+                    length(&body.range()),
+                    "bytes of one function (sandbox.max_function_bytes)",
+                )?;
                 self.body(&body, own)?;
             }
             _ => {}

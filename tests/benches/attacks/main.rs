@@ -40,7 +40,6 @@ struct Scene {
     store: Arc<dyn Store>,
     /// A host that attacks nobody.
     good: Host,
-    attacker: UserId,
     served: UserId,
     effort: Effort,
 }
@@ -68,11 +67,13 @@ fn main() -> Result<(), Wrong> {
     heading("plugin that attacks for one user and serves another", "a call ends in");
     for (name, _) in ALL.iter().filter(|(name, _)| chosen(name) && !NOT_CALLED.contains(name)) {
         let host = scene.host(guest(name), Settings::default())?;
-        scene.attack(name, &host, || ended(host.call(&scene.attacker, &served::deletion(GROUP)).map(drop)))?;
+        let attacker = scene.attacker(name)?;
+        scene.attack(name, &host, || ended(host.call(&attacker, &served::deletion(GROUP)).map(drop)))?;
     }
     for &(name, addition) in NEVER_START.iter().filter(|(name, _)| chosen(name)) {
         let host = scene.host(bomb(addition), Settings::default())?;
-        let attack = || ended(host.call(&scene.attacker, &served::deletion(GROUP)).map(drop));
+        let attacker = scene.attacker(name)?;
+        let attack = || ended(host.call(&attacker, &served::deletion(GROUP)).map(drop));
         scene.attack(&format!("{name} (another host serves)"), &scene.good, attack)?;
     }
     println!();
@@ -96,10 +97,16 @@ fn main() -> Result<(), Wrong> {
 impl Scene {
     fn new(store: Arc<dyn Store>, effort: Effort) -> Result<Self, Wrong> {
         let good = Host::builder().shared_store(Arc::clone(&store)).build()?;
-        let (attacker, served) = (UserId::new("mallory")?, UserId::new("bob")?);
-        good.call(&attacker, &served::creation(GROUP))?;
+        let served = UserId::new("bob")?;
         good.call(&served, &served::creation(served::GROUP))?;
-        Ok(Self { store, good, attacker, served, effort })
+        Ok(Self { store, good, served, effort })
+    }
+
+    /// A user with a group that a plugin may attack.
+    fn attacker(&self, name: &str) -> Result<UserId, Wrong> {
+        let attacker = UserId::new(name)?;
+        self.good.call(&attacker, &served::creation(GROUP))?;
+        Ok(attacker)
     }
 
     fn host(&self, plugin: PluginSource, settings: Settings) -> Result<Host, BuildError> {

@@ -34,15 +34,17 @@ impl Times {
     }
 }
 
-/// Takes ten conversations out of the user's group and puts them back, in turn, until it is over.
+/// Takes ten conversations out of the user's group and puts them back, in turn, until it is over; once at least.
 pub(crate) fn serve(host: &Host, user: &UserId, is_over: impl Fn() -> bool) -> Result<Times, CallError> {
     let mut times = Times::default();
-    while !is_over() {
+    loop {
         for request in [deletion(GROUP), addition()] {
             times.of(|| host.call(user, &request))?;
         }
+        if is_over() {
+            return Ok(times);
+        }
     }
-    Ok(times)
 }
 
 pub(crate) fn creation(group: &str) -> Request {
