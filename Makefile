@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test soak check deny bench bench-http bench-scale browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test soak check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -63,6 +63,11 @@ bench-http: setup
 # One, two and three hosts on one PostgreSQL, against plain statements: needs PostgreSQL's programs.
 bench-scale: setup postgres
 	cargo bench --locked --package convgroups-tests --features measure --bench scale -- $(BENCH_ARGS)
+
+# What plugins that attack for one user cost another, and what it costs to load what should not be loaded: Linux only. Some six
+# minutes; BENCH_ARGS=--short only sees that it runs.
+attacks: setup
+	cargo bench --locked --package convgroups-tests --bench attacks -- $(BENCH_ARGS)
 
 # The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
 browser-test: setup

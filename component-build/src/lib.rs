@@ -62,7 +62,7 @@ pub fn build_modules(package: &str, artifact: Artifact<'_>) -> Result<Vec<PathBu
     Ok(modules)
 }
 
-/// Wraps a core module as a component. `adapters` translate other imports of the module, as preview 1 of WASI, by the
+/// Wraps a core module in a file as a component. `adapters` translate other imports of the module, as preview 1 of WASI, by the
 /// name of the imported module.
 ///
 /// # Errors
@@ -70,9 +70,18 @@ pub fn build_modules(package: &str, artifact: Artifact<'_>) -> Result<Vec<PathBu
 /// A text for people: the file cannot be read, or is no module that fits the WIT world it claims.
 pub fn encode_component(module: &Path, adapters: &[(&str, &[u8])]) -> Result<Vec<u8>, String> {
     let bytes = std::fs::read(module).map_err(|error| format!("could not read {}: {error}", module.display()))?;
-    let failed = |error| format!("could not make a component of {}: {error:#}", module.display());
+    encode_bytes(&bytes, adapters).map_err(|error| format!("{}: {error}", module.display()))
+}
+
+/// As [`encode_component`], of a module in memory.
+///
+/// # Errors
+///
+/// A text for people: it is no module that fits the WIT world it claims.
+pub fn encode_bytes(module: &[u8], adapters: &[(&str, &[u8])]) -> Result<Vec<u8>, String> {
+    let failed = |error| format!("could not make a component of it: {error:#}");
     let mut encoder = wit_component::ComponentEncoder::default();
-    encoder.validate(true).module(&bytes).map_err(failed)?;
+    encoder.validate(true).module(module).map_err(failed)?;
     for (name, adapter) in adapters {
         encoder.adapter(name, adapter).map_err(failed)?;
     }

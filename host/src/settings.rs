@@ -148,7 +148,7 @@ pub struct SandboxSettings {
     /// What one crossing between plugin and host may copy, in bytes: arguments of an import, the answer of a call.
     /// Default 4 MiB.
     pub max_crossing_bytes: usize,
-    /// Handles to resources, of which only WASI has any. Default 100.
+    /// Handles to resources: WASI's, and such as the plugin has of its own. Default 100.
     pub max_handles: usize,
     /// Ids that a plugin may pass to one import. Default 10,000.
     pub max_ids_per_import: u32,
@@ -156,6 +156,11 @@ pub struct SandboxSettings {
     pub max_changes: u32,
     /// Size of a plugin's file, in bytes. Default 32 MiB.
     pub max_plugin_bytes: u64,
+    /// Size of one function in a plugin, in bytes. Default 256 KiB, which can take a gibibyte of memory to compile; JavaScript's
+    /// engines have functions of 170 KiB.
+    pub max_function_bytes: u64,
+    /// How long a plugin may take to compile, in milliseconds; then it is not loaded. Default 60,000.
+    pub max_compile_ms: u64,
     /// Memory that a sandbox keeps for the next call, zeroed rather than given back to the system, in bytes. Default
     /// 256 KiB.
     pub keep_resident_bytes: usize,
@@ -176,6 +181,8 @@ impl Default for SandboxSettings {
             max_ids_per_import: 10_000,
             max_changes: 10_000,
             max_plugin_bytes: 32 << 20,
+            max_function_bytes: 256 << 10,
+            max_compile_ms: 60_000,
             keep_resident_bytes: 256 << 10,
         }
     }
@@ -184,6 +191,10 @@ impl Default for SandboxSettings {
 impl SandboxSettings {
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
+    }
+
+    pub(crate) fn compile_time(&self) -> Duration {
+        Duration::from_millis(self.max_compile_ms)
     }
 }
 
@@ -414,6 +425,7 @@ impl Settings {
         // What a call may name must be possible to change, and to answer with some text for each.
         let batch = u64::from(limits.max_conversations_per_call);
         within("sandbox.max_changes", sandbox.max_changes.into(), batch + 1, 1_000_000)?;
+        within("sandbox.max_compile_ms", sandbox.max_compile_ms, 1, 3_600_000)?;
         within("sandbox.max_crossing_bytes", sandbox.max_crossing_bytes as u64, 64 << 10, 1 << 30)?;
         within("calls.max_concurrent", calls.max_concurrent.into(), 1, 10_000)?;
         within("calls.timeout_ms", calls.timeout_ms, 1, 3_600_000)?;

@@ -1,8 +1,8 @@
-//! Plugins that misbehave, as components. `tests/guests/examples/` has their sources, one file each.
+//! Plugins that misbehave, as components. `tests/guests/examples/` and `tests/guests/wat/` have their sources, one file each.
 
 use convgroups_host::PluginSource;
 
-/// All of them, by name: those of `tests/guests/examples/`, and `needs_wasi`, which is `tests/wasi-guest/`.
+/// All of them, by name: those of `tests/guests/`, and `needs_wasi`, which is `tests/wasi-guest/`.
 pub const ALL: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
 /// One of them.
@@ -12,6 +12,15 @@ pub const ALL: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/guests.rs"
 /// When there is none of that name.
 #[must_use]
 pub fn guest(name: &str) -> PluginSource {
-    let (_, component) = ALL.iter().find(|(known, _)| *known == name).expect("a guest of this name");
-    PluginSource::Bytes(component.to_vec())
+    PluginSource::Bytes(component(name).to_vec())
+}
+
+/// The file of one of them.
+///
+/// # Panics
+///
+/// When there is none of that name.
+#[must_use]
+pub fn component(name: &str) -> &'static [u8] {
+    ALL.iter().find(|(known, _)| *known == name).expect("a guest of this name").1
 }

@@ -1,5 +1,6 @@
 //! The harness: plugins run through the real host, on every store.
 //!
+//! - [`bombs`] has plugins that attack whoever loads them;
 //! - [`contract!`](crate::store_contract) runs the store contract suite on a store;
 //! - [`conformance`] runs case files against a host;
 //! - [`gated`] has a store that waits or fails when a test wants it to, and counts what it is asked;
@@ -16,6 +17,7 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+pub mod bombs;
 pub mod conformance;
 pub mod contract;
 pub mod gated;

@@ -5,6 +5,7 @@
 use convgroups_host::api::{Answer, ConversationOperationResult};
 use convgroups_host::settings::{SandboxSettings, Wasi};
 use convgroups_host::{Failure, Host, PluginFaultKind, PluginSource, Settings};
+use convgroups_tests::bombs::{NEVER_START, REFUSED, bomb, slow_to_compile};
 use convgroups_tests::guests::{ALL, guest};
 use convgroups_tests::{TestStore, user};
 
@@ -15,16 +16,36 @@ const FAULTS: &[Fault] = &[
     ("traps", PluginFaultKind::Trap, "unreachable"),
     ("panics", PluginFaultKind::Panic, "a message to find in the log"),
     ("loops", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("loops_in_memory_copy", PluginFaultKind::Deadline, "longer than 100 ms"),
     ("loops_in_memory_fill", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("loops_in_realloc", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("loops_in_post_return", PluginFaultKind::Deadline, "longer than 100 ms"),
+    ("imports_without_end", PluginFaultKind::Deadline, "longer than 100 ms"),
     ("allocates", PluginFaultKind::Memory, "at most 16777216 are allowed"),
+    ("allocates_by_many_memories", PluginFaultKind::Memory, "at most 16777216 are allowed"),
     ("recurses", PluginFaultKind::Stack, "call stack exhausted"),
+    ("recurses_with_imports", PluginFaultKind::Stack, "call stack exhausted"),
+    ("makes_thousands_of_handles", PluginFaultKind::Trap, "handle limit exceeded"),
+    ("imports_in_realloc", PluginFaultKind::Trap, "cannot leave component instance"),
+    ("imports_in_post_return", PluginFaultKind::Trap, "cannot leave component instance"),
+    ("gives_memory_that_it_has_not", PluginFaultKind::Trap, "beyond end of memory"),
+    ("wants_answers_outside_memory", PluginFaultKind::Trap, "pointer out of bounds"),
     ("answers_too_few", PluginFaultKind::Answer, "not those of the request"),
     ("answers_foreign_ids", PluginFaultKind::Answer, "not those of the request"),
     ("answers_out_of_order", PluginFaultKind::Answer, "not those of the request"),
     ("answers_hugely", PluginFaultKind::Trap, "too much data is being copied"),
     ("answers_one_string_many_times", PluginFaultKind::Trap, "too much data is being copied"),
+    ("answers_no_utf8", PluginFaultKind::Trap, "invalid utf-8"),
+    ("answers_a_string_outside_memory", PluginFaultKind::Trap, "string pointer/length out of bounds"),
+    ("answers_a_list_outside_memory", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("answers_an_absurd_list", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("answers_from_outside_memory", PluginFaultKind::Trap, "pointer out of bounds"),
+    ("answers_neither_yes_nor_no", PluginFaultKind::Trap, "invalid expected discriminant"),
     ("refuses_with_code_zero", PluginFaultKind::Answer, "code 0"),
     ("passes_a_million_ids", PluginFaultKind::Trap, "too much data is being copied"),
+    ("passes_no_utf8", PluginFaultKind::Trap, "invalid utf-8"),
+    ("passes_an_absurd_list", PluginFaultKind::Trap, "list pointer/length out of bounds"),
+    ("passes_a_list_outside_memory", PluginFaultKind::Trap, "list pointer/length out of bounds"),
     ("passes_too_many_ids", PluginFaultKind::Argument, "passed 50000 conversation ids, at most 10000"),
     ("passes_control_characters", PluginFaultKind::Argument, "control characters"),
     ("passes_an_endless_list_of_marks", PluginFaultKind::Trap, "too much data is being copied"),
@@ -44,6 +65,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("searches_memory", "clean"),
     ("pages_from_the_end_of_time", "[Ok([]), Ok([])]"),
     ("names_other_users", "no such group"),
+    ("imports_after_failures", r#"[true, true, true, true, true, true, true, true] ["Work"] Ok(2)"#),
+    ("allocates_by_many_tables", ""),
 ];
 
 /// Tested below, each on its own.
@@ -51,6 +74,7 @@ const OTHERS: &[&str] = &[
     "evicts_u32_max",
     "exports_nothing_of_ours",
     "imports_something_foreign",
+    "loops_in_start",
     "needs_wasi",
     "speaks_another_version",
     "stages_many_small_changes",
@@ -63,11 +87,12 @@ fn host(plugin: PluginSource, store: &TestStore) -> Host {
 }
 
 fn host_with_deadline(plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
-    let settings = Settings {
-        cache: false,
-        sandbox: SandboxSettings { deadline_ms, ..SandboxSettings::default() },
-        ..Settings::default()
-    };
+    host_with(Settings { cache: false, ..Settings::default() }, plugin, store, deadline_ms)
+}
+
+fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
+    let sandbox = SandboxSettings { deadline_ms, ..settings.sandbox };
+    let settings = Settings { sandbox, ..settings };
     Host::builder().settings(settings).shared_store(store.store.clone()).plugin(plugin).build().expect("it loads")
 }
 
@@ -98,10 +123,13 @@ fn every_plugin_of_the_collection_is_in_a_test() {
 
 #[test]
 fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
+    // Each is compiled once for all stores.
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
     for &(name, kind, detail) in FAULTS {
         for (store_kind, store) in TestStore::all() {
             let deadline_ms = if kind == PluginFaultKind::Deadline { 100 } else { 4000 };
-            let host = host_with_deadline(guest(name), &store, deadline_ms);
+            let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+            let host = host_with(settings, guest(name), &store, deadline_ms);
             let assert_unchanged = prepared(&host, &store);
             for _ in 0..2 {
                 match delete(&host) {
@@ -117,6 +145,76 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
             }
         }
     }
+}
+
+#[test]
+fn a_plugin_that_does_not_start_for_one_user_starts_for_others() {
+    for (_, store) in TestStore::all() {
+        let good = host(PluginSource::Bundled, &store);
+        let assert_unchanged = prepared(&good, &store);
+        let host = host_with_deadline(guest("loops_in_start"), &store, 100);
+        for _ in 0..2 {
+            let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("it does not start") };
+            assert_eq!(fault.kind, PluginFaultKind::Deadline, "{fault}");
+            assert_eq!(host.get_conversation_group_list(&user("bob")).expect("bob is served"), [""; 0]);
+        }
+        assert_unchanged("loops_in_start");
+    }
+}
+
+#[test]
+fn a_plugin_that_fails_before_it_is_asked_anything_changes_nothing() {
+    let expected = [(PluginFaultKind::Deadline, "longer than 100 ms"), (PluginFaultKind::Trap, "cannot enter")];
+    for (&(name, addition), (kind, detail)) in NEVER_START.iter().zip(expected) {
+        let store = TestStore::memory();
+        let good = host(PluginSource::Bundled, &store);
+        let assert_unchanged = prepared(&good, &store);
+        let host = host_with_deadline(bomb(addition), &store, 100);
+        for _ in 0..2 {
+            let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("{name} does not start") };
+            assert_eq!(fault.kind, kind, "{name}: {fault}");
+            assert!(fault.detail.contains(detail), "{name}: {fault}");
+        }
+        assert_unchanged(name);
+    }
+}
+
+#[test]
+fn a_plugin_serves_one_user_while_it_attacks_for_another() {
+    for name in ["traps", "loops", "allocates", "recurses", "stages_then_traps", "makes_thousands_of_handles"] {
+        let store = TestStore::sqlite();
+        let host = host_with_deadline(guest(name), &store, 100);
+        let assert_unchanged = prepared(&host, &store);
+        let bob = user("bob");
+        host.create_conversation_group(&bob, "Friends", ["c2c_carol"]).expect("creates a group");
+        std::thread::scope(|scope| {
+            let attacks = scope.spawn(|| (0..3).all(|_| matches!(delete(&host), Err(Failure::Plugin(_)))));
+            for _ in 0..50 {
+                host.delete_conversations_from_group(&bob, "Friends", ["c2c_carol"]).expect("bob is served");
+                host.add_conversations_to_group(&bob, "Friends", ["c2c_carol"]).expect("bob is served");
+            }
+            assert!(attacks.join().expect("the attacker does not panic"), "{name}");
+        });
+        assert_unchanged(name);
+    }
+}
+
+#[test]
+fn what_would_cost_its_loader_too_much_is_not_loaded() {
+    for &(name, addition, reason) in REFUSED {
+        let settings = Settings { cache: false, ..Settings::default() };
+        let error = Host::builder().settings(settings).plugin(bomb(addition)).build().expect_err(name);
+        let text = error.to_string();
+        assert!(text.contains(reason), "{name}: {text}");
+    }
+}
+
+#[test]
+fn what_takes_too_long_to_compile_is_not_loaded() {
+    let sandbox = SandboxSettings { max_compile_ms: 50, ..SandboxSettings::default() };
+    let settings = Settings { cache: false, sandbox, ..Settings::default() };
+    let error = Host::builder().settings(settings).plugin(bomb(slow_to_compile)).build().expect_err("it takes seconds");
+    assert!(error.to_string().contains("longer than 50 ms to compile (sandbox.max_compile_ms)"), "{error}");
 }
 
 #[test]

@@ -69,6 +69,24 @@ fn the_second_start_does_not_compile() {
 }
 
 #[test]
+fn hosts_that_want_the_same_plugin_at_once_compile_it_once() {
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
+    let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+    let all_at_once = std::sync::Barrier::new(8);
+    let compiled: usize = std::thread::scope(|scope| {
+        let start = || {
+            all_at_once.wait();
+            let host = Host::builder().settings(settings.clone()).build().expect("it builds");
+            usize::from(!host.plugin_was_cached())
+        };
+        let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+        starts.into_iter().map(|start| start.join().expect("it starts")).sum()
+    });
+    assert_eq!(compiled, 1);
+    assert_eq!(std::fs::read_dir(cache.path()).expect("reads").count(), 1, "the compiled plugin and nothing else");
+}
+
+#[test]
 #[cfg(unix)]
 fn a_cache_directory_that_others_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt;

@@ -123,7 +123,8 @@ impl HostBuilder {
         self
     }
 
-    /// Loads the plugin and sets up its sandbox.
+    /// Loads the plugin and sets up its sandbox. The plugin is compiled here, on a thread of its own, or comes out of the cache;
+    /// calls never wait for a compiler.
     ///
     /// # Errors
     ///

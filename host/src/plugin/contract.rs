@@ -9,7 +9,7 @@ use wit_component::WitPrinter;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{InterfaceId, PackageId, Resolve, SourceMap, WorldId, WorldItem};
 
-use super::PluginError;
+use super::{PluginError, bounds};
 use crate::settings::Wasi;
 
 /// The contract that this host speaks.
@@ -53,7 +53,8 @@ enum Side {
 }
 
 impl Description {
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, PluginError> {
+    /// Reads a component, if it can be read for a price; `max_function_bytes` is the size that its functions may have.
+    pub(super) fn of(bytes: &[u8], max_function_bytes: u64) -> Result<Self, PluginError> {
         let wrong = |reason: &str| Err(PluginError::NotAComponent(reason.to_owned()));
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
@@ -63,6 +64,7 @@ impl Description {
             Some([0x7f, b'E', b'L', b'F', ..]) => return wrong("it is compiled code, which cannot be checked"),
             _ => return wrong("it does not begin like one"),
         }
+        bounds::check(bytes, max_function_bytes)?;
         match decode(bytes) {
             Ok(DecodedWasm::Component(resolve, world)) => Ok(Self { resolve, world }),
             Ok(DecodedWasm::WitPackage(..)) => wrong("it is a WIT package, without code"),

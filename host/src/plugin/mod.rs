@@ -1,5 +1,7 @@
 //! Plugins: what may be loaded, and why something is not.
 
+mod bounds;
+mod code;
 mod contract;
 
 use std::fs::File;
@@ -12,7 +14,7 @@ use sha2::{Digest, Sha256};
 pub use contract::CONTRACT;
 use contract::Description;
 
-use crate::sandbox::{Compiled, PluginNeeds, Sandbox};
+use crate::sandbox::{Compiled, NotCompiled, PluginNeeds, Sandbox};
 
 /// The reference plugin, as a component.
 #[cfg(feature = "bundled-plugin")]
@@ -94,6 +96,15 @@ pub enum PluginError {
     /// It does not provide the operations.
     #[error("the plugin does not export {CONTRACT}'s interface conversation-groups; it exports {}", list(.0))]
     NoExport(Vec<String>),
+    /// It is made so that it would cost too much to compile.
+    #[error("the plugin would cost too much to compile: it has {0}")]
+    TooExpensive(String),
+    /// It took too long to compile.
+    #[error("the plugin took longer than {max_ms} ms to compile (sandbox.max_compile_ms)")]
+    TooSlow {
+        /// The limit.
+        max_ms: u64,
+    },
     /// Wasmtime does not take it.
     #[error("the plugin cannot be compiled: {0}")]
     NotCompilable(String),
@@ -158,7 +169,7 @@ fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Optio
         compile_time: Duration::ZERO,
         problem: None,
     };
-    let description = match Description::of(&bytes) {
+    let description = match Description::of(&bytes, sandbox.settings().max_function_bytes) {
         Ok(description) => description,
         Err(problem) => return Ok((PluginInfo { problem: Some(problem), ..info }, None)),
     };
@@ -169,13 +180,15 @@ fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Optio
         return Ok((PluginInfo { problem: Some(problem), ..info }, None));
     }
     let started = Instant::now();
-    match sandbox.compile(&bytes, &info.digest, description.needs_wasi()) {
+    let problem = match sandbox.compile(bytes, &info.digest, description.needs_wasi()) {
         Ok(compiled) => {
             let needs = compiled.needs();
-            Ok((PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled)))
+            return Ok((PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled)));
         }
-        Err(reason) => Ok((PluginInfo { problem: Some(PluginError::NotCompilable(reason)), ..info }, None)),
-    }
+        Err(NotCompiled::Refused(reason)) => PluginError::NotCompilable(reason),
+        Err(NotCompiled::TooSlow) => PluginError::TooSlow { max_ms: sandbox.settings().max_compile_ms },
+    };
+    Ok((PluginInfo { problem: Some(problem), ..info }, None))
 }
 
 fn hex(bytes: &[u8]) -> String {

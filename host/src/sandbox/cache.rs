@@ -48,28 +48,42 @@ impl CompileCache {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. That it cannot be written to costs time at the
-    /// next start and nothing else.
+    /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. Of all who want it at once, in
+    /// this process and others, one compiles it, and the others wait for that. That the cache cannot be written to costs time
+    /// at the next start and nothing else.
     pub(super) fn compile(&self, engine: &Engine, component: &[u8], digest: &str) -> wasmtime::Result<Component> {
         let path = self.path(engine, digest);
-        if let Some(compiled) = read_whole(&path) {
-            // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says that they are
-            // whole, and nobody else can write to the file or the directory. Wasmtime itself checks that its version and
-            // settings are the same.
-            #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
-            match unsafe { Component::deserialize(engine, compiled) } {
-                Ok(component) => {
-                    self.hits.fetch_add(1, Ordering::Relaxed);
-                    return Ok(component);
-                }
-                Err(error) => tracing::info!(%error, file = %path.display(), "compiling again"),
-            }
+        if let Some(component) = self.load(engine, &path) {
+            return Ok(component);
+        }
+        let _turn = Turn::wait(&path);
+        if let Some(component) = self.load(engine, &path) {
+            return Ok(component);
         }
         let component = Component::from_binary(engine, component)?;
         if let Err(error) = self.write(&path, &component.serialize()?) {
             tracing::warn!(%error, file = %path.display(), "could not keep the compiled plugin");
         }
         Ok(component)
+    }
+
+    /// What was kept, if it is there, whole, and fits this engine.
+    fn load(&self, engine: &Engine, path: &Path) -> Option<Component> {
+        let compiled = read_whole(path)?;
+        // SAFETY: these bytes are what `Component::serialize` gave to this program: their digest says that they are
+        // whole, and nobody else can write to the file or the directory. Wasmtime itself checks that its version and
+        // settings are the same.
+        #[expect(unsafe_code, reason = "machine code cannot be checked, only where it comes from")]
+        match unsafe { Component::deserialize(engine, compiled) } {
+            Ok(component) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                Some(component)
+            }
+            Err(error) => {
+                tracing::info!(%error, file = %path.display(), "compiling again");
+                None
+            }
+        }
     }
 
     /// A name for what is compiled and how.
@@ -128,6 +142,39 @@ fn others_can_write(metadata: &Metadata) -> Option<&'static str> {
 #[cfg(not(unix))]
 fn others_can_write(_: &Metadata) -> Option<&'static str> {
     None
+}
+
+/// A file that is locked while the one beside it is made, and is gone then. Whoever waited for it finds what was made; if that
+/// came to nothing, two may try at once, which costs time and nothing else.
+#[derive(Debug)]
+struct Turn {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Turn {
+    /// Waits until nobody else makes the file of this name. Where files cannot be locked there are no turns.
+    fn wait(path: &Path) -> Option<Self> {
+        let path = path.with_extension("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path).and_then(|file| file.lock().map(|()| file)) {
+            Ok(locked) => Some(Self { path, _locked: locked }),
+            Err(error) => {
+                tracing::info!(%error, file = %path.display(), "others may compile the same plugin at the same time");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Whoever waited before has removed it, or nobody can.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// What was written, if the file is there, undamaged, and nobody else's to write.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
 use super::cache::CompileCache;
+use super::compile::{NotCompiled, within};
 use super::run::CallState;
 use super::ticker::Ticker;
 use crate::bindings::PluginPre;
@@ -21,7 +23,7 @@ pub(crate) struct Sandbox {
     pub(super) engine: Engine,
     pub(super) settings: SandboxSettings,
     wasi: Wasi,
-    cache: Option<CompileCache>,
+    cache: Option<Arc<CompileCache>>,
     _ticker: Ticker,
 }
 
@@ -63,7 +65,7 @@ impl Sandbox {
         max_concurrent: u32,
         cache_dir: Option<&Path>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(CompileCache::open).transpose()?;
+        let cache = cache_dir.map(CompileCache::open).transpose()?.map(Arc::new);
         let config = configuration(&settings, max_concurrent);
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
         let ticker = Ticker::start(engine.clone(), settings.deadline())
@@ -83,31 +85,36 @@ impl Sandbox {
 
     /// How many compilations the cache on disk has spared this process.
     pub(crate) fn cache_hits(&self) -> usize {
-        self.cache.as_ref().map_or(0, CompileCache::hits)
+        self.cache.as_ref().map_or(0, |cache| cache.hits())
     }
 
     /// Compiles a component, known to the cache by its digest, or takes it from there; and resolves its imports.
-    pub(crate) fn compile(&self, component: &[u8], digest: &str, needs_wasi: bool) -> Result<Compiled, String> {
-        let compile = || -> wasmtime::Result<Compiled> {
-            let component = match &self.cache {
-                Some(cache) => cache.compile(&self.engine, component, digest)?,
-                None => Component::from_binary(&self.engine, component)?,
+    pub(crate) fn compile(&self, bytes: Vec<u8>, digest: &str, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
+        let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), digest.to_owned());
+        let component = within(self.settings.compile_time(), move || {
+            let component = match cache {
+                Some(cache) => cache.compile(&engine, &bytes, &digest),
+                None => Component::from_binary(&engine, &bytes),
             };
-            let needs = component.resources_required().map(|required| PluginNeeds {
-                memories: required.num_memories,
-                largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
-                tables: required.num_tables,
-            });
-            let mut linker = Linker::new(&self.engine);
-            imports::add_to_linker(&mut linker)?;
-            #[cfg(feature = "wasi")]
-            if needs_wasi {
-                imports::wasi::add_to_linker(&mut linker)?;
-            }
-            let pre = PluginPre::new(linker.instantiate_pre(&component)?)?;
-            Ok(Compiled { pre, needs_wasi, needs })
-        };
-        compile().map_err(|error| format!("{error:#}"))
+            component.map_err(|error| format!("{error:#}"))
+        })?;
+        self.link(&component, needs_wasi).map_err(|error| NotCompiled::Refused(format!("{error:#}")))
+    }
+
+    fn link(&self, component: &Component, needs_wasi: bool) -> wasmtime::Result<Compiled> {
+        let needs = component.resources_required().map(|required| PluginNeeds {
+            memories: required.num_memories,
+            largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
+            tables: required.num_tables,
+        });
+        let mut linker = Linker::new(&self.engine);
+        imports::add_to_linker(&mut linker)?;
+        #[cfg(feature = "wasi")]
+        if needs_wasi {
+            imports::wasi::add_to_linker(&mut linker)?;
+        }
+        let pre = PluginPre::new(linker.instantiate_pre(component)?)?;
+        Ok(Compiled { pre, needs_wasi, needs })
     }
 }
 

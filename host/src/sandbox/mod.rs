@@ -3,12 +3,14 @@
 //! Nothing here knows how calls are admitted, committed or repeated; it runs one request against one transaction.
 
 mod cache;
+mod compile;
 mod engine;
 mod fault;
 mod limiter;
 mod run;
 mod ticker;
 
+pub(crate) use compile::NotCompiled;
 pub use engine::PluginNeeds;
 pub(crate) use engine::{Compiled, Sandbox};
 pub use fault::{PluginFault, PluginFaultKind};

@@ -1,5 +1,7 @@
 //! What the examples of this crate have in common. Each example is a plugin that misbehaves in one way, when it is asked
-//! to delete conversations from a group; it creates and lists groups as it should, so that a test has something to lose.
+//! to delete conversations from the group "Work"; it creates, lists and changes groups as it should, so that a test has
+//! something to lose. What cannot be said in Rust is in `wat/`: a function in WebAssembly's text format for each, around
+//! which `wat/plugin.wat` is the rest of the plugin.
 //!
 //! ```ignore
 //! test_guests::plugin!(|group, ids| answer(ids, "done"));

@@ -1,6 +1,5 @@
 //! A plugin of which only one function is left open.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
@@ -18,9 +17,13 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// What deleting conversations from a group answers.
 pub type Answer = Result<Vec<ConversationOperationResult>, OperationError>;
 
+/// The group that examples attack. Of all others they take conversations as they should, so that one plugin can be at work for
+/// one user while it attacks for another.
+pub const ATTACKED: &str = "Work";
+
 /// What an example brings along.
 pub trait Misbehaves {
-    /// Called instead of deleting conversations, with the group's name and the ids.
+    /// Called instead of deleting conversations from the attacked group, with the group's name and the ids.
     const DELETE: fn(&str, &[&str]) -> Answer;
 }
 
@@ -90,13 +93,18 @@ fn not_tested<T>() -> Result<T, OperationError> {
     refuse(1, "not part of this test")
 }
 
+/// Success for each id, or a refusal in the store's words.
+fn answer_changed<T>(ids: &[&str], changed: Result<T, group_store::StoreError>) -> Answer {
+    match changed {
+        Ok(_) => answer(ids, ""),
+        Err(error) => refuse(1, &error.to_string()),
+    }
+}
+
 impl<M: Misbehaves> exported::Guest for Plugin<M> {
     fn create_conversation_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
         let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
-        match group_store::create_group(&group_name, &ids) {
-            Ok(_) => answer(&ids, ""),
-            Err(error) => refuse(1, &format!("could not create the group: {error}")),
-        }
+        answer_changed(&ids, group_store::create_group(&group_name, &ids))
     }
 
     fn get_conversation_group_list() -> Result<Vec<String>, OperationError> {
@@ -111,13 +119,18 @@ impl<M: Misbehaves> exported::Guest for Plugin<M> {
         not_tested()
     }
 
-    fn add_conversations_to_group(_: String, _: Vec<String>) -> Answer {
-        not_tested()
+    fn add_conversations_to_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+        answer_changed(&ids, group_store::add_conversations(&group_name, &ids))
     }
 
     fn delete_conversations_from_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
         let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
-        M::DELETE(&group_name, &ids)
+        if group_name == ATTACKED {
+            M::DELETE(&group_name, &ids)
+        } else {
+            answer_changed(&ids, group_store::remove_conversations(&group_name, &ids))
+        }
     }
 
     fn mark_conversation(_: u64, _: bool, _: Vec<String>) -> Answer {

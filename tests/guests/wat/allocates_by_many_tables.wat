@@ -1,0 +1,13 @@
+;; Makes tables as large as it can, and traps should that be more than ten thousand elements each.
+(table $first 1 funcref)
+(table $second 1 funcref)
+(table $third 1 funcref)
+(table $fourth 1 funcref)
+(func $attack (param $name i32) (param $name_len i32) (param $ids i32) (param $count i32) (result i32)
+  (loop $again (br_if $again (i32.ne (i32.const -1) (table.grow $first (ref.null func) (i32.const 9)))))
+  (loop $again (br_if $again (i32.ne (i32.const -1) (table.grow $second (ref.null func) (i32.const 9)))))
+  (loop $again (br_if $again (i32.ne (i32.const -1) (table.grow $third (ref.null func) (i32.const 9)))))
+  (loop $again (br_if $again (i32.ne (i32.const -1) (table.grow $fourth (ref.null func) (i32.const 9)))))
+  (if (i32.gt_u (table.size $first) (i32.const 10000)) (then (unreachable)))
+  (if (i32.gt_u (table.size $fourth) (i32.const 10000)) (then (unreachable)))
+  (call $answer (local.get $ids) (local.get $count)))

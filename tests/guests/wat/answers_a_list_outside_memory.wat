@@ -1,0 +1,5 @@
+;; Answers a list where there is no memory.
+(func $attack (param $name i32) (param $name_len i32) (param $ids i32) (param $count i32) (result i32)
+  (drop (call $answer (local.get $ids) (local.get $count)))
+  (i32.store (i32.const 20) (i32.const 0x7ffffff0))
+  (i32.const 16))
