@@ -47,6 +47,7 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
             return None;
         }
     };
+    assert_digits(line);
     let again = Request::from_json(request.method(), &parameters(&request));
     assert_eq!(again.as_ref(), Ok(&request));
     let before = state(host.store(), &user);
@@ -67,6 +68,15 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
         }
     }
     Some(user)
+}
+
+/// Numbers that are texts in a call that was read have digits and nothing else.
+fn assert_digits(line: &str) {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return };
+    let parameters = &line["params"];
+    for number in [&parameters["markType"], &parameters["nextSeq"], &parameters["filter"]["markType"]] {
+        assert!(number.as_str().is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_digit())), "{number}");
+    }
 }
 
 fn assert_refused(bad: &BadRequest, codes: &[i32]) {
