@@ -37,7 +37,8 @@ fuzz_target!(|input: &[u8]| {
         ..Settings::default()
     };
     let started = Instant::now();
-    let host = Host::builder().settings(settings).store(MemoryStore::new()).plugin(PluginSource::Bytes(component)).build();
+    let host =
+        Host::builder().settings(settings).store(MemoryStore::new()).plugin(PluginSource::Bytes(component)).build();
     assert!(started.elapsed() < MOST, "it took {:?} to load", started.elapsed());
     match host {
         Ok(host) => run(&host),

@@ -66,7 +66,8 @@ fuzz_target!(|input: &[u8]| {
 fn request(method: u8, count: u8) -> Request {
     let conversation_id_list: Vec<String> = (0..count % 4).map(|id| format!("c2c_{id}")).collect();
     let group_name = "Work".to_owned();
-    let both = GroupAndConversations { group_name: group_name.clone(), conversation_id_list: conversation_id_list.clone() };
+    let both =
+        GroupAndConversations { group_name: group_name.clone(), conversation_id_list: conversation_id_list.clone() };
     match Method::ALL[usize::from(method) % Method::ALL.len()] {
         Method::CreateConversationGroup => Request::CreateConversationGroup(both),
         Method::GetConversationGroupList => Request::GetConversationGroupList,

@@ -137,10 +137,7 @@ fn versions(file: &[u8]) -> Option<Vec<(usize, u64)>> {
 }
 
 /// Two exports: each user has gone on by the versions that a move leaves out, and the digests of the rest are the same.
-fn assert_same_but_for_versions(
-    (file, before): (&[u8], &[(usize, u64)]),
-    (exported, after): (&[u8], &[(usize, u64)]),
-) {
+fn assert_same_but_for_versions((file, before): (&[u8], &[(usize, u64)]), (exported, after): (&[u8], &[(usize, u64)])) {
     let moved: Vec<(usize, u64)> = before.iter().map(|(line, version)| (*line, version + GAP + 1)).collect();
     assert_eq!(moved, after);
     let digest = |file: &[u8], versions: &[(usize, u64)]| {

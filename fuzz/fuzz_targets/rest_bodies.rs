@@ -48,7 +48,8 @@ fn call(served: &Served, signature: &str, name: &str, body: &[u8]) -> UserId {
     let user = account(body).unwrap_or_else(|| user("nobody"));
     let Ok(request) = Request::post(url).body(Body::from(body.to_vec())) else { return user };
     // A name with a slash or a question mark leads elsewhere.
-    let is_command = request.uri().path() == format!("/v4/recentcontact/{name}") && !name.contains('/') && !name.is_empty();
+    let is_command =
+        request.uri().path() == format!("/v4/recentcontact/{name}") && !name.contains('/') && !name.is_empty();
     let before = state(served.host.store(), &user);
     let (status, is_json, answer) = served.runtime.block_on(async {
         let response = served.answer(request).await;

@@ -107,7 +107,8 @@ pub fn plugin(body: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).expect("the contract is there");
     let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has a world");
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the contract has a binary form");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
+        .expect("the contract has a binary form");
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true);
     encoder.module(&module).and_then(ComponentEncoder::encode).expect("the module becomes a component")
