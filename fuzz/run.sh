@@ -32,7 +32,7 @@ fuzz() {
     dictionary=fuzz/dictionaries/$1.dict
     [ -f "$dictionary" ] && dictionary=-dict=$dictionary || dictionary=
     "$target/fuzz/$triple/release/$1" -artifact_prefix="fuzz/artifacts/$1-" $dictionary -max_total_time="$seconds" \
-        -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 "$corpus" "fuzz/seeds/$1" > "$logs/$1.log" 2>&1 \
+        -timeout=120 -rss_limit_mb=4096 -print_final_stats=1 "$corpus" "fuzz/seeds/$1" > "$logs/$1.log" 2>&1 \
         && outcome=clean || outcome="FAILED, see $logs/$1.log"
     figure() { sed -n "$1" "$logs/$2.log" | tail -n 1; }
     executed=$(figure 's/^stat::number_of_executed_units: *//p' "$1")

@@ -3,7 +3,6 @@
 #![no_main]
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
 use convgroups_fuzz::guests::{ANSWERS, GROWS, LOOPS, RECURSES, plugin};
 use convgroups_fuzz::{mutation, state, user};
@@ -12,10 +11,8 @@ use convgroups_host::settings::{CallSettings, SandboxSettings};
 use convgroups_host::{BuildError, Failure, Host, MemoryStore, PluginSource, Settings};
 use libfuzzer_sys::fuzz_target;
 
-/// How long a plugin may run, in milliseconds.
+/// How long a plugin may run, in milliseconds. Whether it ends, and loading does, is seen by libFuzzer's own time-out.
 const DEADLINE: u64 = 20;
-/// Much longer than loading takes, or a call: what takes longer does not end in time that is bounded.
-const MOST: Duration = Duration::from_secs(20);
 
 /// What is tampered with.
 static BASES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
@@ -36,10 +33,8 @@ fuzz_target!(|input: &[u8]| {
         sandbox: SandboxSettings { deadline_ms: DEADLINE, max_plugin_bytes: 1 << 20, ..SandboxSettings::default() },
         ..Settings::default()
     };
-    let started = Instant::now();
     let host =
         Host::builder().settings(settings).store(MemoryStore::new()).plugin(PluginSource::Bytes(component)).build();
-    assert!(started.elapsed() < MOST, "it took {:?} to load", started.elapsed());
     match host {
         Ok(host) => run(&host),
         Err(BuildError::Plugin(error)) => assert!(!error.to_string().is_empty()),
@@ -58,9 +53,7 @@ fn run(host: &Host) {
         Request::SearchConversations(conversations),
     ] {
         let before = state(host.store(), &alice);
-        let started = Instant::now();
         let reply = host.call(&alice, &request);
-        assert!(started.elapsed() < MOST, "a call took {:?}", started.elapsed());
         let after = state(host.store(), &alice);
         match reply {
             Ok(reply) => assert_eq!(after.version, reply.version.unwrap_or(before.version)),

@@ -5,7 +5,6 @@ use axum::Router;
 use crate::server::Server;
 
 /// What answers a server's requests.
-#[must_use]
 pub fn router(server: &Server) -> Router {
     server.router.clone()
 }

@@ -1,4 +1,5 @@
-//! What SECURITY.md says of the sources is so: which files have `unsafe`, and which tests there are.
+//! What SECURITY.md says of the sources is so: which files have `unsafe`, and which tests there are. And what is fuzzed is
+//! what is released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -109,4 +110,21 @@ fn every_test_and_file_that_the_page_names_is_there() {
     for path in paths {
         assert!(root().join(path).exists(), "there is no {path}");
     }
+}
+
+/// The packages of a lock file, each with its version.
+fn locked(file: &str) -> BTreeSet<(String, String)> {
+    let text = std::fs::read_to_string(root().join(file)).expect("the lock file is there");
+    let lines: Vec<&str> = text.lines().collect();
+    let value =
+        |line: &str, name: &str| Some(line.strip_prefix(name)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned());
+    lines.windows(2).filter_map(|pair| Some((value(pair[0], "name")?, value(pair[1], "version")?))).collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_built_of_the_same_versions() {
+    let (own, fuzzed) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    let names: BTreeSet<&String> = own.iter().map(|(name, _)| name).collect();
+    let others: Vec<_> = fuzzed.difference(&own).filter(|(name, _)| names.contains(name)).collect();
+    assert!(own.len() > 100 && others.is_empty(), "copy Cargo.lock to fuzz/ and let cargo complete it: {others:?}");
 }
