@@ -21,6 +21,7 @@ use self::cli::transfer::{export, import};
 mod cli {
     #[expect(dead_code, reason = "some ends are those of other commands")]
     mod outcome;
+    #[expect(clippy::drop_non_drop, reason = "progress that is not shown needs no end")]
     pub(crate) mod transfer;
 
     pub(crate) use outcome::{Done, Failed, Outcome};
