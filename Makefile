@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test soak check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -32,9 +32,15 @@ soak: setup
 	LEAK_CALLS=1000000 cargo test --release --locked --package convgroups-tests --test leaks -- --nocapture
 	SIMULATION_STEPS=10000000 cargo test --release --locked --package convgroups-tests --test simulation -- --nocapture
 
+# What comes from outside, made up by a fuzzer: FUZZ_SECONDS for each target (600), JOBS targets at a time (1), or only
+# FUZZ_TARGETS. Needs a C++ compiler; installs cargo-fuzz below target/. See fuzz/README.md.
+fuzz: setup
+	fuzz/run.sh $(FUZZ_TARGETS)
+
 # What continuous integration checks beside the tests.
 check: setup
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings

@@ -419,7 +419,12 @@ impl serde::de::Visitor<'_> for Number {
     }
 
     fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
-        let number = if digits.is_empty() { self.of_nothing } else { digits.parse().ok() };
+        let number = match digits {
+            "" => self.of_nothing,
+            // Which Rust would read.
+            _ if digits.starts_with('+') => None,
+            _ => digits.parse().ok(),
+        };
         number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(digits), &self))
     }
 }

@@ -48,6 +48,9 @@ pub mod api;
 mod bindings;
 pub mod call;
 pub mod events;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod imports;
 pub mod marks;
 #[cfg(feature = "measure")]

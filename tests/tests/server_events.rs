@@ -93,7 +93,7 @@ fn a_reader_resumes_where_it_says_and_starts_over_where_the_log_does_not_reach()
 #[test]
 fn a_place_to_resume_from_that_is_none_is_refused() {
     let server = TestServer::start();
-    let wrong = ["x", "-1", "1.5", "1e3", "0x1", "99999999999999999999", "8796093022208", "1 2", "\u{661}"];
+    let wrong = ["x", "-1", "+1", "01", "1.5", "1e3", "0x1", "99999999999999999999", "8796093022208", "1 2", "\u{661}"];
     for id in wrong {
         let (code, name) = (50002, "Last-Event-ID");
         if id.is_ascii() {
@@ -101,7 +101,7 @@ fn a_place_to_resume_from_that_is_none_is_refused() {
             assert_eq!(refused.outcome(), (400, code), "{id}");
             assert!(refused.reason().starts_with(name), "{id}: {}", refused.reason());
         }
-        let encoded = id.replace(' ', "%20");
+        let encoded = id.replace(' ', "%20").replace('+', "%2B");
         let refused = server.try_events(&sign("alice"), &format!("?after={encoded}"), None).expect_err(id);
         assert_eq!(refused.outcome(), (400, code), "{id}");
         assert!(refused.reason().starts_with("after"), "{id}: {}", refused.reason());

@@ -1,4 +1,5 @@
-//! What pages say of the sources is so: which files have `unsafe`, and which tests and commands there are.
+//! What pages say of the sources is so: which files have `unsafe`, and which tests and commands there are. And what is fuzzed is
+//! what is released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -137,4 +138,21 @@ fn every_promise_names_what_attacks_it_and_what_came_of_it() {
         promises += 1;
     }
     assert!(promises > 15, "promises were not found on the page: {promises}");
+}
+
+/// The packages of a lock file, each with its version.
+fn locked(file: &str) -> BTreeSet<(String, String)> {
+    let text = text(file);
+    let lines: Vec<&str> = text.lines().collect();
+    let value =
+        |line: &str, name: &str| Some(line.strip_prefix(name)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned());
+    lines.windows(2).filter_map(|pair| Some((value(pair[0], "name")?, value(pair[1], "version")?))).collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_built_of_the_same_versions() {
+    let (own, fuzzed) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+    let names: BTreeSet<&String> = own.iter().map(|(name, _)| name).collect();
+    let others: Vec<_> = fuzzed.difference(&own).filter(|(name, _)| names.contains(name)).collect();
+    assert!(own.len() > 100 && others.is_empty(), "copy Cargo.lock to fuzz/ and let cargo complete it: {others:?}");
 }

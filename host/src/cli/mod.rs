@@ -8,6 +8,7 @@ mod events;
 mod inspect;
 mod log;
 mod migrate;
+mod outcome;
 mod progress;
 mod run;
 mod serve;
@@ -25,41 +26,7 @@ use convgroups_host::store::{self, Store};
 use convgroups_host::{Host, PluginSource, Settings};
 
 use self::args::{Arguments, Command, PluginCommand};
-
-/// Something that ends a command, told on standard error.
-#[derive(Debug)]
-pub(crate) enum Failed {
-    /// The command line or the settings are wrong.
-    Usage(String),
-    /// It was tried, and it failed.
-    Run(String),
-    /// Who reads the output has gone, which is nobody's fault.
-    OutputClosed,
-}
-
-impl Failed {
-    pub(crate) fn run(error: impl std::fmt::Display) -> Self {
-        Self::Run(error.to_string())
-    }
-
-    /// For errors of writing to standard output.
-    pub(crate) fn output(error: &std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::OutputClosed,
-            _ => Self::Run(format!("could not write the output: {error}")),
-        }
-    }
-}
-
-/// How a command that worked ends.
-pub(crate) enum Done {
-    /// All is well.
-    Well,
-    /// It worked, and the answer was a failure.
-    WithCode,
-}
-
-pub(crate) type Outcome = Result<Done, Failed>;
+pub(crate) use self::outcome::{Done, Failed, Outcome};
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();

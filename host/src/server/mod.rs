@@ -133,7 +133,7 @@ pub struct Server {
     tls: Option<RustlsConfig>,
     reload: reload::Reload,
     app: Arc<App>,
-    router: Router,
+    pub(crate) router: Router,
 }
 
 impl std::fmt::Debug for App {
