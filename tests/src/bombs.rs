@@ -37,6 +37,16 @@ pub const REFUSED: &[(&str, Addition, &str)] = &[
     ("carries_many_values_through_blocks", carries_many_values_through_blocks, "instructions and values"),
 ];
 
+/// Those that are loaded, and cost about as much as anything that is.
+pub const COSTLY: &[(&str, Addition)] = &[
+    ("has_the_largest_function", has_the_largest_function),
+    ("has_all_functions", || functions(49_000)),
+    ("has_all_types", || types(9_900)),
+    ("carries_all_values", || many_values("block (type $pass) end ", 490)),
+    ("joins_all_variables", || joins(3_800)),
+    ("slow_to_compile", slow_to_compile),
+];
+
 /// Those that are loaded, and fail whenever an instance is made of them.
 pub const NEVER_START: &[(&str, Addition)] =
     &[("loops_in_core_start", loops_in_core_start), ("calls_itself", calls_itself)];
@@ -128,21 +138,33 @@ fn has_a_huge_table() -> Vec<u8> {
 }
 
 fn has_types_without_end() -> Vec<u8> {
-    // All different, by the digits of a number.
-    let parameters = |number: u32| (0..16).map(|bit| if number >> bit & 1 == 1 { "i32 " } else { "i64 " }).collect();
-    let kind = |number| -> String {
-        let parameters: String = parameters(number);
+    types(20_000)
+}
+
+/// Types of functions that are all different, by the digits of a number; each can be called from outside.
+fn types(count: u32) -> Vec<u8> {
+    let kind = |number: u32| {
+        let parameters: String = (0..16).map(|bit| if number >> bit & 1 == 1 { "i32 " } else { "i64 " }).collect();
         format!("(func (export \"{number}\") (param {parameters}))")
     };
-    module(&(0..20_000).map(kind).collect::<String>())
+    module(&(0..count).map(kind).collect::<String>())
 }
 
 fn has_functions_without_end() -> Vec<u8> {
-    module(&"(func)".repeat(200_000))
+    functions(200_000)
+}
+
+fn functions(count: usize) -> Vec<u8> {
+    module(&"(func)".repeat(count))
 }
 
 fn has_a_huge_function() -> Vec<u8> {
     module(&format!("(memory 1) (func (param i32) {})", "(drop (i32.load (local.get 0)))".repeat(200_000)))
+}
+
+/// Each access to memory is looked at in code, and so takes much of it.
+fn has_the_largest_function() -> Vec<u8> {
+    module(&format!("(memory 1) (func (param i32) local.get 0 {} drop)", "i32.load ".repeat(87_000)))
 }
 
 fn loops_over_many_variables() -> Vec<u8> {
@@ -157,10 +179,15 @@ fn loops(count: usize, variables: usize) -> String {
 }
 
 fn joins_many_variables() -> Vec<u8> {
-    let branch = |number| format!("(if (local.get 0) (then (local.set {} (local.get 0))))", 1 + number % 8000);
-    let branches: String = (0..8000).map(branch).collect();
-    let uses: String = (0..8000).map(|variable| format!("(drop (local.get {variable}))")).collect();
-    module(&format!("(func (param i32) {} {branches} {uses})", "(local i32)".repeat(8000)))
+    joins(8000)
+}
+
+/// So many variables, each of which one branch sets or does not, and all of which are used in the end.
+fn joins(count: usize) -> Vec<u8> {
+    let branch = |number| format!("(if (local.get 0) (then (local.set {number} (local.get 0))))");
+    let branches: String = (1..=count).map(branch).collect();
+    let uses: String = (1..=count).map(|variable| format!("(drop (local.get {variable}))")).collect();
+    module(&format!("(func (param i32) {} {branches} {uses})", "(local i32)".repeat(count)))
 }
 
 fn passes_many_values() -> Vec<u8> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use convgroups_host::settings::SandboxSettings;
 use convgroups_host::store::Store;
 use convgroups_host::{BuildError, CallError, Failure, Host, PluginSource, Settings, SqliteStore, UserId};
-use convgroups_tests::bombs::{NEVER_START, REFUSED, bomb, slow_to_compile};
+use convgroups_tests::bombs::{COSTLY, NEVER_START, REFUSED, bomb, slow_to_compile};
 use convgroups_tests::guests::{ALL, guest};
 
 use self::process::Memory;
@@ -52,7 +52,7 @@ fn main() -> Result<(), Wrong> {
     let effort = if short {
         Effort { time: Duration::from_millis(20), calls: 1 }
     } else {
-        Effort { time: Duration::from_secs(2), calls: 4 }
+        Effort { time: Duration::from_millis(1500), calls: 3 }
     };
     let parent = std::env::var_os("CONVGROUPS_BENCH_DIR").unwrap_or_else(|| ".".into());
     let directory = tempfile::tempdir_in(parent)?;
@@ -82,14 +82,15 @@ fn main() -> Result<(), Wrong> {
         let plugin = bomb(addition);
         scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), Settings::default())))?;
     }
-    let plugin = bomb(slow_to_compile);
-    for max_compile_ms in [1000, 60_000] {
-        let name = format!("slow_to_compile ({max_compile_ms} ms)");
-        let sandbox = SandboxSettings { max_compile_ms, ..SandboxSettings::default() };
+    for &(name, addition) in COSTLY.iter().filter(|(name, _)| chosen(name)) {
+        let plugin = bomb(addition);
+        scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), Settings::default())))?;
+    }
+    if chosen("slow_to_compile") {
+        let plugin = bomb(slow_to_compile);
+        let sandbox = SandboxSettings { max_compile_ms: 500, ..SandboxSettings::default() };
         let settings = Settings { sandbox, ..Settings::default() };
-        if chosen(&name) {
-            scene.attack(&name, &scene.good, || loaded(scene.host(plugin.clone(), settings.clone())))?;
-        }
+        scene.attack("slow_to_compile", &scene.good, || loaded(scene.host(plugin.clone(), settings.clone())))?;
     }
     Ok(())
 }
