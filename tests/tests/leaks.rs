@@ -17,6 +17,10 @@ use convgroups_tests::user;
 /// Calls at once, and the slots that there are for them, give or take a few.
 const THREADS: u64 = 4;
 
+/// A store in SQLite opens a connection to read, which is two files, when all others are busy, and keeps it: in the end there
+/// may be one for each thread, or in the beginning already.
+const FILES_OF_READERS: usize = 2 * THREADS as usize;
+
 /// What the process has of the system.
 #[derive(Debug)]
 struct Held {
@@ -94,7 +98,8 @@ fn memory_files_and_threads_stay_what_they_were_over_very_many_calls() {
         calls(count / THREADS, &good, &bad);
         let after = Held::now();
         println!("{name}: {count} calls, {before:?} before, {after:?} after");
-        assert_eq!((after.files, after.threads), (before.files, before.threads), "{name}");
+        assert_eq!(after.threads, before.threads, "{name}");
+        assert!(after.files <= before.files + FILES_OF_READERS, "{name}: {} files, {} before", after.files, before.files);
         // What an allocator may hold back, whether there were a hundred thousand calls or a million: no call keeps anything.
         let grown = after.memory_kib.saturating_sub(before.memory_kib);
         assert!(grown < 2048, "{name}: {grown} KiB more after {count} calls");
