@@ -25,10 +25,11 @@ postgres:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql pgbouncer; \
 	else echo "PostgreSQL or PgBouncer is not installed: tests that need it are skipped" >&2; fi
 
-# What the tests do for seconds, for some minutes: kills a server on SQLite a thousand times, makes a million calls in one process,
-# and twenty million steps of a host's life.
+# What the tests do for seconds, for some minutes: kills a server on SQLite a thousand times, lets a disk fail five thousand
+# times, makes a million calls in one process, and twenty million steps of a host's life.
 soak: setup
 	FAULT_ROUNDS=1000 cargo test --release --locked --package convgroups-host --test crash -- --nocapture
+	FAULT_ROUNDS=5000 cargo test --release --locked --package convgroups-tests --test disk -- --nocapture
 	LEAK_CALLS=1000000 cargo test --release --locked --package convgroups-tests --test leaks -- --nocapture
 	SIMULATION_STEPS=10000000 cargo test --release --locked --package convgroups-tests --test simulation -- --nocapture
 

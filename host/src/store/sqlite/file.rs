@@ -133,10 +133,16 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
         let message = format!("could not flush the log of {}: {error}", path.display());
         StoreError::new(StoreErrorKind::Unavailable, message)
     };
-    write_log_again(path).map_err(unflushed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
-    check_format(&connection, path, 0)?;
+    let open = || Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error));
+    // Only looks whether it is a store: what is none is left as it is.
+    let looking = open()?;
+    keep_log(&looking).map_err(|error| failed("open", path, &error))?;
+    check_format(&looking, path, 0)?;
+    drop(looking);
+    write_log_again(path).map_err(unflushed)?;
+    let mut connection = open()?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, &error))?;
     let mode = migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
     if mode != "wal" {
         let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
