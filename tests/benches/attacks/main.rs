@@ -2,7 +2,8 @@
 //! takes, what memory the process takes meanwhile, and how long the calls of a user whom it serves take before and during the
 //! attack. Then the same for plugins that attack whoever loads them, while a host of the same process goes on.
 //!
-//! One caller attacks as fast as it is answered; one is served, and makes durable calls on SQLite: ten conversations out of a
+//! Some attack nothing, such as `remembers`: what they cost another is what any second caller does, to compare with. One caller
+//! attacks as fast as it is answered; one is served, and makes durable calls on SQLite: ten conversations out of a
 //! group and back, in turn. All settings have their defaults. `--short` takes a few calls of each, to see that all of it runs;
 //! other words choose the plugins that have them in their names. `CONVGROUPS_BENCH_DIR` says where the store lies.
 
