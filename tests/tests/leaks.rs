@@ -99,7 +99,12 @@ fn memory_files_and_threads_stay_what_they_were_over_very_many_calls() {
         let after = Held::now();
         println!("{name}: {count} calls, {before:?} before, {after:?} after");
         assert_eq!(after.threads, before.threads, "{name}");
-        assert!(after.files <= before.files + FILES_OF_READERS, "{name}: {} files, {} before", after.files, before.files);
+        assert!(
+            after.files <= before.files + FILES_OF_READERS,
+            "{name}: {} files, {} before",
+            after.files,
+            before.files
+        );
         // What an allocator may hold back, whether there were a hundred thousand calls or a million: no call keeps anything.
         let grown = after.memory_kib.saturating_sub(before.memory_kib);
         assert!(grown < 2048, "{name}: {grown} KiB more after {count} calls");

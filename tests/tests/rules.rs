@@ -115,11 +115,11 @@ impl Within<'_> {
     }
 
     /// What is left of a group that would hold these: all; or the newest; or it may not be.
-    fn room(&self, members: Set) -> Result<Set, i32> {
+    fn room(&self, members: &Set) -> Result<Set, i32> {
         let max = self.0.max_conversations_per_group as usize;
         match self.0.when_full {
             WhenFull::Refuse if members.len() > max => Err(51008),
-            _ => Ok(last(&members, max)),
+            _ => Ok(last(members, max)),
         }
     }
 }
@@ -190,7 +190,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
                 (is_there(name), 50002),
                 (names(state).len() + 1 > limits.max_groups as usize, 51010),
             ])?;
-            let members = within.room(within.ids(ids))?;
+            let members = within.room(&within.ids(ids))?;
             let groups = [&state.groups[..], &[group(name, members)]].concat();
             Ok((UserState { groups, ..state.clone() }, within.results(ids, &within.ids(ids), "")))
         }
@@ -213,7 +213,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             let (before, asked) = (members(state, name), within.ids(ids));
             let new = minus(&asked, &before);
             // Who adds nothing takes no room, even where there is too little since the limit was lowered.
-            let after = if new.is_empty() { before } else { within.room(or(&before, &asked))? };
+            let after = if new.is_empty() { before } else { within.room(&or(&before, &asked))? };
             let results = within.results(ids, &new, "already in the group");
             Ok((with(state, name, |_| Some(group(name, after.clone()))), results))
         }

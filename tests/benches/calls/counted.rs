@@ -35,7 +35,7 @@ pub(crate) fn run(subject: &str, calls: u32) -> Result<(), Failure> {
     let host = Host::builder().settings(settings).shared_store(store).build()?;
     let (add, add_100) = (addition(10), addition(100));
     let mut one = |call: u32| -> Result<(), Failure> {
-        let turn = |even, odd| if call % 2 == 0 { even } else { odd };
+        let turn = |even, odd| if call.is_multiple_of(2) { even } else { odd };
         match subject {
             "native" => drop(black_box(native::run(&mut bare.transaction(), &limits, black_box(&delete)))),
             "kept" => drop(black_box(kept.call(black_box(&delete)))),

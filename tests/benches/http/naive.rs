@@ -45,7 +45,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn refused(code: i32, desc: impl ToString) -> Self {
+    fn refused(code: i32, desc: &str) -> Self {
         Self { code, desc: desc.to_string(), data: Vec::new() }
     }
 }
@@ -71,9 +71,9 @@ async fn answer(
     let user = headers.get(USER).and_then(|user| user.to_str().ok()).unwrap_or_default().to_owned();
     let work = move || {
         let mut connection = store.lock().unwrap_or_else(PoisonError::into_inner);
-        run(&mut connection, &user, &method, &params).unwrap_or_else(|error| Answer::refused(50005, error))
+        run(&mut connection, &user, &method, &params).unwrap_or_else(|error| Answer::refused(50005, &error.to_string()))
     };
-    Json(tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Answer::refused(50005, error)))
+    Json(tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Answer::refused(50005, &error.to_string())))
 }
 
 fn run(connection: &mut Connection, user: &str, method: &str, params: &Params) -> rusqlite::Result<Answer> {

@@ -138,7 +138,7 @@ impl Contents {
         if size < old {
             let mut generation = self.newest().clone();
             generation.sectors.truncate(size.div_ceil(SECTOR));
-            if let Some(versions) = generation.sectors.last_mut().filter(|_| size % SECTOR > 0) {
+            if let Some(versions) = generation.sectors.last_mut().filter(|_| !size.is_multiple_of(SECTOR)) {
                 for version in versions {
                     version[size % SECTOR..].fill(0);
                 }

@@ -97,7 +97,7 @@ fn each_way(_: usize) -> Vec<[bool; 2]> {
 
 /// One after the other, where there are many points.
 fn in_turns(after: usize) -> Vec<[bool; 2]> {
-    vec![[after % 2 == 0, after % 4 < 2]]
+    vec![[after.is_multiple_of(2), after % 4 < 2]]
 }
 
 #[test]
