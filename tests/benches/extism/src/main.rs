@@ -27,7 +27,7 @@ host_fn!(remove_conversations(group: HashSet<String>; request: String) -> String
 fn main() -> Result<(), Failure> {
     let plugin = std::env::args().nth(1).ok_or("give the path of the plugin")?;
     let group: HashSet<String> = (0..1000).map(id).collect();
-    let manifest = Manifest::new([Wasm::file(plugin)]);
+    let manifest = Manifest::new([Wasm::data(std::fs::read(plugin)?)]);
     let builder = PluginBuilder::new(manifest).with_wasi(true).with_function(
         "remove_conversations",
         [PTR],
