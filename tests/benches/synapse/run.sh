@@ -27,6 +27,9 @@ cat > "$directory/data/homeserver.yaml" <<-END
 	enable_registration_without_verification: true
 	suppress_key_server_warning: true
 	rc_registration: {per_second: 1000000, burst_count: 1000000}
+	rc_message: {per_second: 1000000, burst_count: 1000000}
+	rc_room_creation: {per_second: 1000000, burst_count: 1000000}
+	rc_joins: {local: {per_second: 1000000, burst_count: 1000000}}
 END
 cat > "$directory/data/log.yaml" <<-END
 	version: 1
