@@ -1,8 +1,10 @@
 //! Bodies: too long, too deep, broken, or none.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Write};
+use std::thread::sleep;
+use std::time::Duration;
 
-use convgroups_tests::server::{ADMIN, Reply, Setup, TestServer, rest_path, sign, status_of};
+use convgroups_tests::server::{ADMIN, Reply, Setup, TestServer, answer_on, rest_of, rest_path, sign, status_of};
 use convgroups_tests::user;
 use reqwest::blocking::Body;
 use serde_json::{Value, json};
@@ -51,20 +53,76 @@ fn a_body_may_be_as_long_as_the_setting_says_and_no_longer() {
 }
 
 #[test]
-fn an_endless_body_is_not_read_to_its_end() {
+fn an_endless_body_is_not_read_to_its_end_and_its_sender_learns_why() {
     let server = Setup::default().with(|settings| settings.server.max_body_bytes = MAX).start();
     let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
     let bodies = [
-        format!("Content-Length: 1000000000000\r\n\r\n{}", " ".repeat(1 << 20)),
-        format!("Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(1000)),
+        format!("Content-Length: 1000000000000\r\n\r\n{}", " ".repeat(16 << 20)),
+        format!("Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(4000)),
     ];
     for body in bodies {
         let head = format!("POST {CREATE} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n", sign("alice"));
         let answer = server.exchange(format!("{head}{body}").as_bytes());
-        // Or closed, before what is left could be sent.
-        assert!(matches!(status_of(&answer), Some(413) | None), "{answer}");
+        assert_eq!(status_of(&answer), Some(413), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
     assert_eq!(server.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_connection_can_be_used_on_after_a_body_that_was_refused_before_it_had_come() {
+    let server = Setup::default().with(|settings| settings.server.max_body_bytes = MAX).start();
+    let (signed, unsigned) = (format!("Authorization: Bearer {}\r\n", sign("alice")), String::new());
+    let cases = [
+        ("too long", CREATE, &signed, MAX + 1, 413),
+        ("without a signature", CREATE, &unsigned, 10, 401),
+        ("no such method", "/v1/no", &signed, 10, 404),
+        ("no such address", "/no", &signed, 10, 404),
+        ("no such command", "/v4/recentcontact/no", &unsigned, 10, 200),
+    ];
+    for (case, path, headers, length, status) in cases {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}");
+        let body = " ".repeat(length);
+        let requests = [
+            (format!("{head}Content-Length: {length}\r\n\r\n{}", &body[1..]), " "),
+            (format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n"), "0\r\n\r\n"),
+        ];
+        for (most, end) in requests {
+            let mut stream = server.connect();
+            stream.write_all(most.as_bytes()).expect("is sent");
+            // Long enough for an answer that did not wait for the end.
+            sleep(Duration::from_millis(100));
+            stream.write_all(end.as_bytes()).expect("is sent");
+            let answer = answer_on(&mut stream);
+            assert_eq!(status_of(&answer), Some(status), "{case}: {answer}");
+            assert!(!answer.contains("connection: close"), "{case}: {answer}");
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("is sent");
+            assert_eq!(status_of(&answer_on(&mut stream)), Some(200), "{case}");
+        }
+    }
+}
+
+#[test]
+fn who_asks_before_sending_a_body_is_not_told_to_send_one_that_nobody_reads() {
+    let server = Setup::default().with(|settings| settings.server.max_body_bytes = MAX).start();
+    let signed = format!("Authorization: Bearer {}\r\n", sign("alice"));
+    for (headers, length, status) in [("", 10, 401), (&*signed, MAX + 1, 413), (&signed, 2, 100)] {
+        let mut stream = server.connect();
+        let head = format!("POST /v1/getConversationGroupList HTTP/1.1\r\nHost: x\r\n{headers}");
+        let head = format!("{head}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("is sent");
+        if status == 100 {
+            let mut go_on = [0; 25];
+            stream.read_exact(&mut go_on).expect("an answer");
+            assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+            stream.write_all(b"{}").expect("is sent");
+            assert_eq!(status_of(&answer_on(&mut stream)), Some(200));
+        } else {
+            let answer = rest_of(&mut stream);
+            assert_eq!(status_of(&answer), Some(status), "{answer}");
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
 }
 
 #[test]

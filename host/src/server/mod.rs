@@ -20,6 +20,7 @@
 //! ```
 
 mod auth;
+mod body;
 mod connection;
 mod console;
 mod events;
@@ -39,7 +40,6 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, header};
 use axum::middleware::{self, Next};
@@ -48,7 +48,6 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -337,6 +336,7 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
         .fallback(nowhere)
         // Bodies are read with a limit of our own, which has an answer of ours.
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), body::finish))
         .layer(middleware::from_fn(identify))
         .with_state(app)
 }
@@ -360,19 +360,4 @@ async fn nowhere(Extension(RequestId(_)): Extension<RequestId>) -> Response {
 fn json(body: String) -> Response {
     let content_type = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
-}
-
-/// Reads a request's body within its limits of size and time.
-async fn read_body(app: &App, body: Body) -> Result<String, Rejection> {
-    let max = app.settings.max_body_bytes;
-    let patience = Duration::from_millis(app.settings.body_timeout_ms);
-    let read = tokio::time::timeout(patience, Limited::new(body, max).collect());
-    let bytes = read.await.map_err(|_| Rejection::slow_body())?.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            return Rejection::too_large(max);
-        }
-        Rejection::bad_request(rejection::code::MALFORMED_URL, "the request's body was cut off")
-    })?;
-    String::from_utf8(bytes.to_bytes().into())
-        .map_err(|_| Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8"))
 }

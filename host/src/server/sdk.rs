@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::auth::Caller;
+use super::body::read_body;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
-use super::{App, RequestId, json, read_body};
+use super::{App, RequestId, json};
 use crate::api::{Method, Request};
 use crate::call::CallContext;
 

@@ -17,10 +17,11 @@ use serde::Serialize;
 
 pub(super) use self::body::schemas;
 use self::commands::Command;
+use super::body::read_body;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::usersig::UserSigError;
-use super::{App, RequestId, json, read_body};
+use super::{App, RequestId, json};
 use crate::model::UserId;
 
 const API: &str = "v4";
