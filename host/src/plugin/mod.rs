@@ -6,6 +6,7 @@ mod contract;
 
 use std::fs::File;
 use std::io::Read;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,16 @@ pub enum PluginSource {
 }
 
 impl PluginSource {
+    /// On how many threads it is compiled. What came from elsewhere may be made to take long, and leaves the other processors
+    /// to the calls of other hosts in this process.
+    fn compile_threads(&self) -> usize {
+        match self {
+            #[cfg(feature = "bundled-plugin")]
+            Self::Bundled => std::thread::available_parallelism().map_or(1, NonZero::get),
+            Self::Bytes(_) | Self::File(_) => 1,
+        }
+    }
+
     fn read(self, max_bytes: u64) -> Result<Vec<u8>, PluginError> {
         match self {
             #[cfg(feature = "bundled-plugin")]
@@ -158,6 +169,7 @@ pub(crate) fn inspect(sandbox: &Sandbox, source: PluginSource) -> Result<PluginI
 }
 
 fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Option<Compiled>), PluginError> {
+    let threads = source.compile_threads();
     let bytes = source.read(sandbox.settings().max_plugin_bytes)?;
     let mut info = PluginInfo {
         digest: hex(&Sha256::digest(&bytes)),
@@ -180,7 +192,7 @@ fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Optio
         return Ok((PluginInfo { problem: Some(problem), ..info }, None));
     }
     let started = Instant::now();
-    let problem = match sandbox.compile(bytes, &info.digest, description.needs_wasi()) {
+    let problem = match sandbox.compile(bytes, &info.digest, description.needs_wasi(), threads) {
         Ok(compiled) => {
             let needs = compiled.needs();
             return Ok((PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled)));

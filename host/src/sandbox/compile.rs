@@ -1,4 +1,4 @@
-//! A thread for what may take too long and cannot be interrupted.
+//! Threads for what may take too long and cannot be interrupted.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -15,20 +15,47 @@ pub(crate) enum NotCompiled {
     TooSlow,
 }
 
-/// Does work on a thread of its own, and waits for it so long. What takes longer is left to itself: it ends some time, and
-/// nobody hears of it. A panic there is a refusal here.
+/// Does work on threads of its own, so many, and waits for it so long. What takes longer is left to itself: it ends some time,
+/// and nobody hears of it. A panic there is a refusal here.
 pub(super) fn within<T: Send + 'static>(
     time: Duration,
+    threads: usize,
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, NotCompiled> {
     let (sender, receiver) = channel();
-    let thread = std::thread::Builder::new().name("convgroups-compile".to_owned()).stack_size(STACK_BYTES);
+    // Wasmtime compiles on the threads of the pool that it is called in.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .stack_size(STACK_BYTES)
+        .thread_name(|number| format!("compile-{number}"))
+        // The panic is told by its hook, and here by a sender that is gone.
+        .panic_handler(drop)
+        .build()
+        .map_err(|error| NotCompiled::Refused(format!("there is no thread to compile it on: {error}")))?;
     // Who has stopped waiting does not want to know.
-    let started = thread.spawn(move || drop(sender.send(work())));
-    started.map_err(|error| NotCompiled::Refused(format!("there is no thread to compile it on: {error}")))?;
+    pool.spawn(move || drop(sender.send(work())));
     match receiver.recv_timeout(time) {
         Ok(result) => result.map_err(NotCompiled::Refused),
         Err(RecvTimeoutError::Timeout) => Err(NotCompiled::TooSlow),
         Err(RecvTimeoutError::Disconnected) => Err(NotCompiled::Refused("the compiler gave up".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_takes_too_long_or_panics_is_a_refusal() {
+        let second = Duration::from_secs(1);
+        for threads in [1, 2] {
+            assert!(
+                matches!(within(second, threads, || Ok(rayon::current_num_threads())), Ok(used) if used == threads)
+            );
+            let slow = within(Duration::from_millis(1), threads, || Ok(std::thread::sleep(Duration::from_millis(200))));
+            assert!(matches!(slow, Err(NotCompiled::TooSlow)));
+            let panics = within::<()>(second, threads, || std::panic::panic_any("on purpose"));
+            assert!(matches!(panics, Err(NotCompiled::Refused(reason)) if reason == "the compiler gave up"));
+        }
     }
 }

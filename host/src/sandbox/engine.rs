@@ -88,10 +88,17 @@ impl Sandbox {
         self.cache.as_ref().map_or(0, |cache| cache.hits())
     }
 
-    /// Compiles a component, known to the cache by its digest, or takes it from there; and resolves its imports.
-    pub(crate) fn compile(&self, bytes: Vec<u8>, digest: &str, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
+    /// Compiles a component, known to the cache by its digest, on so many threads, or takes it from the cache; and resolves its
+    /// imports.
+    pub(crate) fn compile(
+        &self,
+        bytes: Vec<u8>,
+        digest: &str,
+        needs_wasi: bool,
+        threads: usize,
+    ) -> Result<Compiled, NotCompiled> {
         let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), digest.to_owned());
-        let component = within(self.settings.compile_time(), move || {
+        let component = within(self.settings.compile_time(), threads, move || {
             let component = match cache {
                 Some(cache) => cache.compile(&engine, &bytes, &digest),
                 None => Component::from_binary(&engine, &bytes),
