@@ -1,9 +1,12 @@
 //! How many calls there may be: so many at once, so many waiting, and no more.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -11,8 +14,21 @@ pub(super) struct Admission {
     max_present: u32,
     /// Calls that wait or run.
     present: AtomicU32,
-    running: Mutex<u32>,
-    ended: Condvar,
+    turns: Mutex<Turns>,
+}
+
+/// Who runs and who waits for it. As long as somebody waits, a turn that ends is handed on to who waits longest, so that nobody
+/// who comes later takes it first.
+#[derive(Debug, Default)]
+struct Turns {
+    running: u32,
+    waiting: VecDeque<Arc<Waiter>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    has_turn: AtomicBool,
 }
 
 impl Admission {
@@ -21,8 +37,7 @@ impl Admission {
             max_running,
             max_present: max_running.saturating_add(max_waiting),
             present: AtomicU32::new(0),
-            running: Mutex::new(0),
-            ended: Condvar::new(),
+            turns: Mutex::default(),
         }
     }
 
@@ -41,16 +56,33 @@ pub(super) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Waits for a turn; nothing when the deadline comes first.
+    /// Waits for a turn, behind those who wait already; nothing when the deadline comes first.
     pub(super) fn start(self, deadline: Instant) -> Option<Turn<'a>> {
-        let admission = self.admission;
-        let mut running = admission.running.lock();
-        while *running >= admission.max_running {
-            if admission.ended.wait_until(&mut running, deadline).timed_out() && *running >= admission.max_running {
-                return None;
+        let turns = &self.admission.turns;
+        let waiter = {
+            let mut turns = turns.lock();
+            if turns.running < self.admission.max_running {
+                turns.running += 1;
+                return Some(Turn { place: self });
+            }
+            let waiter = Arc::new(Waiter { thread: thread::current(), has_turn: AtomicBool::new(false) });
+            turns.waiting.push_back(Arc::clone(&waiter));
+            waiter
+        };
+        while !waiter.has_turn.load(Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let mut turns = turns.lock();
+                let before = turns.waiting.len();
+                turns.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
+                // Who is not there any more has been given a turn in this very moment.
+                if turns.waiting.len() < before {
+                    return None;
+                }
+            } else {
+                thread::park_timeout(left);
             }
         }
-        *running += 1;
         Some(Turn { place: self })
     }
 }
@@ -68,8 +100,18 @@ pub(super) struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.place.admission.running.lock() -= 1;
-        self.place.admission.ended.notify_one();
+        let next = {
+            let mut turns = self.place.admission.turns.lock();
+            let next = turns.waiting.pop_front();
+            if next.is_none() {
+                turns.running -= 1;
+            }
+            next
+        };
+        if let Some(next) = next {
+            next.has_turn.store(true, Ordering::Release);
+            next.thread.unpark();
+        }
     }
 }
 
@@ -99,5 +141,57 @@ mod tests {
         assert!(admission.queue().expect("there is room").start(soon).is_none());
         drop(turn);
         assert!(admission.queue().expect("there is room").start(soon).is_some());
+    }
+
+    #[test]
+    fn who_comes_again_waits_behind_who_waits_already() {
+        let admission = Admission::new(1, 1);
+        let late = Instant::now() + Duration::from_secs(10);
+        for _ in 0..100 {
+            let turn = admission.queue().expect("there is room").start(late).expect("nobody runs");
+            let place = admission.queue().expect("there is room");
+            let (done, is_done) = std::sync::mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let turn = place.start(late).expect("the turn is handed on");
+                    done.send(()).expect("somebody listens");
+                    drop(turn);
+                });
+                while admission.turns.lock().waiting.is_empty() {
+                    thread::yield_now();
+                }
+                drop(turn);
+                let again = admission.queue().expect("there is room").start(late).expect("a turn ends");
+                assert!(is_done.try_recv().is_ok(), "who waited was first");
+                drop(again);
+            });
+        }
+        let turns = admission.turns.lock();
+        assert_eq!((turns.running, turns.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn turns_are_neither_lost_nor_made_when_waits_end_as_turns_are_handed_on() {
+        const RUNNING: u32 = 2;
+        let (admission, running, given) = (Admission::new(RUNNING, 8), AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (admission, running, given) = (&admission, &running, &given);
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        let soon = Instant::now() + Duration::from_micros((round + number) % 50);
+                        let Some(turn) = admission.queue().expect("there is room").start(soon) else { continue };
+                        assert!(running.fetch_add(1, Ordering::SeqCst) < RUNNING);
+                        given.fetch_add(1, Ordering::Relaxed);
+                        thread::yield_now();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        drop(turn);
+                    }
+                });
+            }
+        });
+        let turns = admission.turns.lock();
+        assert_eq!((turns.running, turns.waiting.len()), (0, 0));
+        assert!(given.into_inner() > 0);
     }
 }
