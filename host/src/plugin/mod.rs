@@ -6,7 +6,6 @@ mod contract;
 
 use std::fs::File;
 use std::io::Read;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -39,7 +38,7 @@ impl PluginSource {
     fn compile_threads(&self) -> usize {
         match self {
             #[cfg(feature = "bundled-plugin")]
-            Self::Bundled => std::thread::available_parallelism().map_or(1, NonZero::get),
+            Self::Bundled => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             Self::Bytes(_) | Self::File(_) => 1,
         }
     }

@@ -52,7 +52,10 @@ mod tests {
             assert!(
                 matches!(within(second, threads, || Ok(rayon::current_num_threads())), Ok(used) if used == threads)
             );
-            let slow = within(Duration::from_millis(1), threads, || Ok(std::thread::sleep(Duration::from_millis(200))));
+            let slow = within(Duration::from_millis(1), threads, || {
+                std::thread::sleep(Duration::from_millis(200));
+                Ok(())
+            });
             assert!(matches!(slow, Err(NotCompiled::TooSlow)));
             let panics = within::<()>(second, threads, || std::panic::panic_any("on purpose"));
             assert!(matches!(panics, Err(NotCompiled::Refused(reason)) if reason == "the compiler gave up"));
