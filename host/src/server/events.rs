@@ -114,7 +114,6 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
     };
     let read = |text: &str, what| {
-        let text = text.trim();
         // Ids have one spelling: neither a sign nor zeros before the number.
         let seen = text.parse().ok().map(Version).filter(|seen| *seen <= Version::MAX && seen.to_string() == text);
         seen.ok_or_else(|| wrong(what))

@@ -205,13 +205,13 @@ fn status(description: &str) -> utoipa::openapi::Response {
 }
 
 fn events(schemas: &mut Schemas) -> Operation {
-    let parameter = |name, place, description| {
+    let parameter = |name, place, description, schema: ObjectBuilder| {
         ParameterBuilder::new()
             .name(name)
             .parameter_in(place)
             .required(Required::False)
             .description(Some(description))
-            .schema(Some(integer().minimum(Some(0)).maximum(Some(crate::Version::MAX.0))))
+            .schema(Some(schema))
             .build()
     };
     // For who reads the stream: what stands behind `data:`.
@@ -230,14 +230,20 @@ fn events(schemas: &mut Schemas) -> Operation {
         )
         .content("text/event-stream", stream)
         .build();
-    let header =
-        "The id of the last event that was seen. Without it and without `after`: the whole state, then changes";
+    let header = "The id of the last event that was seen, or nothing. Without it and without `after`: the whole state, then \
+                  changes";
+    let id = integer().minimum(Some(0)).maximum(Some(crate::Version::MAX.0));
     failures(OperationBuilder::new())
         .operation_id(Some("events"))
         .summary(Some("What changes for the user, as it happens, as Server-Sent Events"))
         .tag("SDK")
-        .parameter(parameter("Last-Event-ID", ParameterIn::Header, header))
-        .parameter(parameter("after", ParameterIn::Query, "The same, for who cannot send the header"))
+        .parameter(parameter(
+            "Last-Event-ID",
+            ParameterIn::Header,
+            header,
+            string().pattern(Some("^(0|[1-9][0-9]*)?$")),
+        ))
+        .parameter(parameter("after", ParameterIn::Query, "The same, for who cannot send the header", id))
         .response("200", stream)
         .build()
 }

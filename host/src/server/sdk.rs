@@ -86,7 +86,7 @@ async fn answer(
     })?;
     let body = read_body(app, body).await?;
     // A method without parameters may be called without a body.
-    let params = if body.trim().is_empty() { "{}" } else { &body };
+    let params = if body.is_empty() { "{}" } else { &body };
     let request = Request::from_json(method, params)?;
     let (host, user, context) = (app.host.clone(), caller.user.clone(), id.to_owned());
     let call = move |deadline| {
