@@ -80,7 +80,6 @@ fn seen(query: &str, id: Option<&HeaderValue>) -> Result<Option<u64>, &'static [
 
 /// A version, if this is how one is written.
 fn version(text: &str) -> Option<u64> {
-    let text = text.trim();
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text && number <= Version::MAX.0).then_some(number)
 }
