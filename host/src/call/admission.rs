@@ -1,11 +1,9 @@
 //! How many calls there may be: so many at once, so many waiting, and no more.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::{self, Thread};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use event_listener::{Event, IntoNotification, Listener};
 use parking_lot::Mutex;
 
 #[derive(Debug)]
@@ -14,21 +12,9 @@ pub(super) struct Admission {
     max_present: u32,
     /// Calls that wait or run.
     present: AtomicU32,
-    turns: Mutex<Turns>,
-}
-
-/// Who runs and who waits for it. As long as somebody waits, a turn that ends is handed on to who waits longest, so that nobody
-/// who comes later takes it first.
-#[derive(Debug, Default)]
-struct Turns {
-    running: u32,
-    waiting: VecDeque<Arc<Waiter>>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    thread: Thread,
-    has_turn: AtomicBool,
+    running: Mutex<u32>,
+    /// A turn has ended and is handed on to who has waited longest, so that nobody who comes later takes it first.
+    handed_on: Event,
 }
 
 impl Admission {
@@ -37,7 +23,8 @@ impl Admission {
             max_running,
             max_present: max_running.saturating_add(max_waiting),
             present: AtomicU32::new(0),
-            turns: Mutex::default(),
+            running: Mutex::new(0),
+            handed_on: Event::new(),
         }
     }
 
@@ -58,31 +45,16 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// Waits for a turn, behind those who wait already; nothing when the deadline comes first.
     pub(super) fn start(self, deadline: Instant) -> Option<Turn<'a>> {
-        let turns = &self.admission.turns;
-        let waiter = {
-            let mut turns = turns.lock();
-            if turns.running < self.admission.max_running {
-                turns.running += 1;
+        let admission = self.admission;
+        let ahead = {
+            let mut running = admission.running.lock();
+            if *running < admission.max_running {
+                *running += 1;
                 return Some(Turn { place: self });
             }
-            let waiter = Arc::new(Waiter { thread: thread::current(), has_turn: AtomicBool::new(false) });
-            turns.waiting.push_back(Arc::clone(&waiter));
-            waiter
+            admission.handed_on.listen()
         };
-        while !waiter.has_turn.load(Ordering::Acquire) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let mut turns = turns.lock();
-                let before = turns.waiting.len();
-                turns.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
-                // Who is not there any more has been given a turn in this very moment.
-                if turns.waiting.len() < before {
-                    return None;
-                }
-            } else {
-                thread::park_timeout(left);
-            }
-        }
+        ahead.wait_deadline(deadline)?;
         Some(Turn { place: self })
     }
 }
@@ -100,23 +72,17 @@ pub(super) struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let next = {
-            let mut turns = self.place.admission.turns.lock();
-            let next = turns.waiting.pop_front();
-            if next.is_none() {
-                turns.running -= 1;
-            }
-            next
-        };
-        if let Some(next) = next {
-            next.has_turn.store(true, Ordering::Release);
-            next.thread.unpark();
+        let admission = self.place.admission;
+        let mut running = admission.running.lock();
+        if admission.handed_on.notify(1.additional()) == 0 {
+            *running -= 1;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
     use std::time::Duration;
 
     use super::*;
@@ -157,7 +123,7 @@ mod tests {
                     done.send(()).expect("somebody listens");
                     drop(turn);
                 });
-                while admission.turns.lock().waiting.is_empty() {
+                while admission.handed_on.total_listeners() == 0 {
                     thread::yield_now();
                 }
                 drop(turn);
@@ -166,8 +132,7 @@ mod tests {
                 drop(again);
             });
         }
-        let turns = admission.turns.lock();
-        assert_eq!((turns.running, turns.waiting.len()), (0, 0));
+        assert_eq!((*admission.running.lock(), admission.handed_on.total_listeners()), (0, 0));
     }
 
     #[test]
@@ -190,8 +155,7 @@ mod tests {
                 });
             }
         });
-        let turns = admission.turns.lock();
-        assert_eq!((turns.running, turns.waiting.len()), (0, 0));
+        assert_eq!((*admission.running.lock(), admission.handed_on.total_listeners()), (0, 0));
         assert!(given.into_inner() > 0);
     }
 }

@@ -51,7 +51,12 @@ impl CompileCache {
     /// The compiled component with this SHA-256 in hex, from the cache if it is there and whole. Of all who want it at once, in
     /// this process and others, one compiles it, and the others wait for that. That the cache cannot be written to costs time
     /// at the next start and nothing else.
-    pub(super) fn compile(&self, engine: &Engine, component: &[u8], digest: &str) -> wasmtime::Result<Component> {
+    pub(super) fn get_or_compile(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        compile: impl FnOnce() -> wasmtime::Result<Component>,
+    ) -> wasmtime::Result<Component> {
         let path = self.path(engine, digest);
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
@@ -60,7 +65,7 @@ impl CompileCache {
         if let Some(component) = self.load(engine, &path) {
             return Ok(component);
         }
-        let component = Component::from_binary(engine, component)?;
+        let component = compile()?;
         if let Err(error) = self.write(&path, &component.serialize()?) {
             tracing::warn!(%error, file = %path.display(), "could not keep the compiled plugin");
         }

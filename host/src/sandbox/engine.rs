@@ -8,7 +8,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
 use super::cache::CompileCache;
-use super::compile::{NotCompiled, within};
+use super::compile::{NotCompiled, on_threads, within};
 use super::run::CallState;
 use super::ticker::Ticker;
 use crate::bindings::PluginPre;
@@ -98,10 +98,11 @@ impl Sandbox {
         threads: usize,
     ) -> Result<Compiled, NotCompiled> {
         let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), digest.to_owned());
-        let component = within(self.settings.compile_time(), threads, move || {
+        let component = within(self.settings.compile_time(), move || {
+            let compile = || on_threads(threads, || Component::from_binary(&engine, &bytes));
             let component = match cache {
-                Some(cache) => cache.compile(&engine, &bytes, &digest),
-                None => Component::from_binary(&engine, &bytes),
+                Some(cache) => cache.get_or_compile(&engine, &digest, compile),
+                None => compile(),
             };
             component.map_err(|error| format!("{error:#}"))
         })?;

@@ -27,11 +27,9 @@ use super::rejection::{Rejection, code};
 pub(super) async fn read_body(app: &App, body: Body) -> Result<String, Rejection> {
     let max = app.settings.max_body_bytes;
     // Who says so before is not asked to send it.
-    if body.size_hint().lower() > max as u64 {
-        return Err(Rejection::too_large(max));
-    }
+    let body = limited(body, max).ok_or_else(|| Rejection::too_large(max))?;
     let patience = Duration::from_millis(app.settings.body_timeout_ms);
-    let read = tokio::time::timeout(patience, Limited::new(body, max).collect());
+    let read = tokio::time::timeout(patience, body.collect());
     let bytes = read.await.map_err(|_| Rejection::slow_body())?.map_err(|error| {
         if error.is::<LengthLimitError>() {
             return Rejection::too_large(max);
@@ -40,6 +38,11 @@ pub(super) async fn read_body(app: &App, body: Body) -> Result<String, Rejection
     })?;
     String::from_utf8(bytes.to_bytes().into())
         .map_err(|_| Rejection::bad_request(crate::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8"))
+}
+
+/// A body that fails where it becomes longer than `max` bytes; nothing when it says before that it will.
+fn limited(body: Body, max: usize) -> Option<Limited<Body>> {
+    (body.size_hint().lower() <= max as u64).then(|| Limited::new(body, max))
 }
 
 /// Takes care of what a handler leaves of a body: reads twice as much of it as a body may have, for as long as a body may take,
@@ -53,7 +56,7 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
     let asks_first = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let (keeper, mut left) = oneshot::channel();
-    let lent = Body::new(Lent { body, is_begun: false, is_over: false, keeper: Some(keeper) });
+    let lent = Body::new(Lent { body, is_begun: false, keeper: Some(keeper) });
     let mut response = next.run(Request::from_parts(parts, lent)).await;
     let Ok(left) = left.try_recv() else { return response };
     // Reading the body of a client that asks first tells it to send it.
@@ -67,10 +70,7 @@ pub(super) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
 
 /// Reads a body to its end, and throws it away. False when it is longer than `max` bytes or breaks off.
 async fn is_discarded(body: Body, max: usize) -> bool {
-    if body.size_hint().lower() > max as u64 {
-        return false;
-    }
-    let mut body = Limited::new(body, max);
+    let Some(mut body) = limited(body, max) else { return false };
     loop {
         match body.frame().await {
             None => return true,
@@ -90,7 +90,7 @@ struct Left {
 struct Lent {
     body: Body,
     is_begun: bool,
-    is_over: bool,
+    /// Nothing when there is nothing to give back.
     keeper: Option<oneshot::Sender<Left>>,
 }
 
@@ -105,7 +105,9 @@ impl HttpBody for Lent {
         self.is_begun = true;
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         // After a failure nothing more is read, and the connection is closed anyway.
-        self.is_over = !matches!(frame, Some(Ok(_)));
+        if !matches!(frame, Some(Ok(_))) {
+            self.keeper = None;
+        }
         Poll::Ready(frame)
     }
 
@@ -120,10 +122,7 @@ impl HttpBody for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if self.is_over || self.body.is_end_stream() {
-            return;
-        }
-        if let Some(keeper) = self.keeper.take() {
+        if let Some(keeper) = self.keeper.take().filter(|_| !self.body.is_end_stream()) {
             let left = Left { body: std::mem::take(&mut self.body), is_begun: self.is_begun };
             // Nobody waits for it when the request was given up.
             let _ = keeper.send(left);
