@@ -47,6 +47,7 @@
 pub mod api;
 mod bindings;
 pub mod call;
+pub mod escape;
 pub mod events;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]

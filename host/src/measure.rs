@@ -68,7 +68,7 @@ impl Bare {
     /// A transaction as calls get it.
     #[must_use]
     pub fn transaction(&self) -> Transaction {
-        let bounds = Bounds { max_ids: 10_000, max_changes: 10_000 };
+        let bounds = Bounds::default();
         Transaction::new(Arc::clone(&self.store), self.user.clone(), bounds)
     }
 }

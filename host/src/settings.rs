@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{MAX_CUSTOM_DATA_BYTES, MAX_GROUPS};
+use crate::store::{Bounds, MAX_CUSTOM_DATA_BYTES, MAX_GROUPS};
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +133,8 @@ pub enum WhenFull {
 pub struct SandboxSettings {
     /// How long a plugin may run, in milliseconds; it is stopped at most a tenth later. Default 500.
     pub deadline_ms: u64,
-    /// Memory of all linear memories and tables of a call together, in bytes. Default 16 MiB.
+    /// Memory of all linear memories and tables of a call together, in bytes; what the host holds for the call's changes, or to
+    /// answer one import, may be as large. Default 16 MiB.
     pub max_memory_bytes: usize,
     /// Stack of the plugin's code, in bytes. Default 512 KiB.
     pub max_stack_bytes: usize,
@@ -145,8 +146,8 @@ pub struct SandboxSettings {
     pub max_tables: u32,
     /// Elements that one table may have. Default 10,000.
     pub max_table_elements: usize,
-    /// What one crossing between plugin and host may copy, in bytes: arguments of an import, the answer of a call.
-    /// Default 4 MiB.
+    /// What one crossing between plugin and host may copy, in bytes: arguments and result of an import, the result of a call,
+    /// also as JSON. Default 4 MiB.
     pub max_crossing_bytes: usize,
     /// Handles to resources: WASI's, and such as the plugin has of its own. Default 100.
     pub max_handles: usize,
@@ -191,6 +192,16 @@ impl Default for SandboxSettings {
 impl SandboxSettings {
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
+    }
+
+    /// How much one call may ask of the store.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            max_ids: self.max_ids_per_import,
+            max_changes: self.max_changes,
+            max_result_bytes: self.max_crossing_bytes,
+            max_held_bytes: self.max_memory_bytes,
+        }
     }
 
     pub(crate) fn compile_time(&self) -> Duration {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
 use convgroups_host::store::{
-    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Skip, Store, Versioned,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Memberships, Skip, Store, Versioned,
 };
 
 use crate::{ids, user};
@@ -47,7 +47,7 @@ contract! { $
         assert_eq!(store.contains_and_size(&alice, "Work", &["c2c_bob"]).expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, Some("Work"), 0, 10).expect("reads"), at(0, None));
         assert_eq!(store.page(&alice, None, 0, 10).expect("reads"), at(0, Some(vec![])));
-        assert_eq!(store.memberships(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![vec![]]));
+        assert_eq!(memberships(store, "alice", &["c2c_bob"]), at(0, vec![vec![]]));
         assert_eq!(store.data(&alice, &["c2c_bob"]).expect("reads"), at(0, vec![noted("c2c_bob", 0, "")]));
         let data = store.data_and_count(&alice, &["c2c_bob"]).expect("reads");
         assert_eq!(data, at(0, (vec![noted("c2c_bob", 0, "")], 0)));
@@ -68,8 +68,8 @@ contract! { $
         let held = store.contains_and_size(&alice, "Work", &["c2c_a", "c2c_x", "c2c_b", "c2c_a"]).expect("reads");
         assert_eq!(held, at(2, Some((vec![true, false, true, true], 2))));
         assert_eq!(store.contains_and_size(&alice, "Home", &[]).expect("reads"), at(2, Some((vec![], 1))));
-        let memberships = store.memberships(&alice, &["c2c_a", "c2c_x", "c2c_b"]).expect("reads").value;
-        assert_eq!(memberships, [vec!["Work", "Home"], vec![], vec!["Work"]]);
+        let held = memberships(store, "alice", &["c2c_a", "c2c_x", "c2c_b"]);
+        assert_eq!(held.value, [vec!["Work", "Home"], vec![], vec!["Work"]]);
         let changes = vec![changed(&[noted("c2c_x", 5, ""), noted("c2c_a", 0, "x")])];
         assert_eq!(commit(store, "alice", 2, changes), committed(3));
         let data = store.data(&alice, &["c2c_a", "c2c_b", "c2c_x", "c2c_a"]).expect("reads");
@@ -84,6 +84,20 @@ contract! { $
         };
         assert_eq!(store.state(&alice).expect("reads"), at(3, expected));
         assert_eq!(store.users(None, 10).expect("reads"), [alice]);
+    }
+
+    fn memberships_are_found_up_to_a_limit_and_not_beyond(store) {
+        let alice = user("alice");
+        let groups: Vec<Change> = (0..20).map(|group| created(&format!("group {group}"), &["c2c_a", "c2c_b"])).collect();
+        assert_eq!(commit(store, "alice", 0, groups), committed(1));
+        let find = |limit| store.memberships(&alice, &["c2c_a", "c2c_none", "c2c_b"], limit).expect("reads");
+        let found = find(40).value.expect("there are exactly 40");
+        assert_eq!(found.groups.len(), 20);
+        let all: Vec<u32> = (0..20).collect();
+        assert_eq!(found.held, [all.clone(), vec![], all]);
+        assert_eq!(find(39), at(1, None));
+        assert_eq!(find(0), at(1, None));
+        assert!(store.memberships(&alice, &["c2c_none"], 0).expect("reads").value.is_some());
     }
 
     fn a_commit_on_another_version_than_the_users_is_a_conflict_and_changes_nothing(store) {
@@ -114,7 +128,7 @@ contract! { $
         let expected = UserState { groups: vec![], conversations: vec![noted("c2c_a", 1, "")] };
         assert_eq!(store.state(&user("alice")).expect("reads"), at(4, expected));
         assert_eq!(store.state(&user("bob")).expect("reads"), at(1, in_groups(vec![state("Work", &["c2c_b"])])));
-        assert_eq!(store.memberships(&user("bob"), &["c2c_a"]).expect("reads").value, [Vec::<String>::new()]);
+        assert_eq!(memberships(store, "bob", &["c2c_a"]).value, [Vec::<String>::new()]);
         assert_eq!(store.data(&user("bob"), &["c2c_a"]).expect("reads").value, [noted("c2c_a", 0, "")]);
         assert_eq!(store.data_count(&user("bob")).expect("reads").value, 0);
         assert_eq!(store.groups(&user("bob")).expect("reads").value, groups(&[(1, "Work")], 1));
@@ -572,9 +586,9 @@ contract! { $
                 }
             });
             while !writer.is_finished() {
-                let memberships = store.memberships(&user("alice"), &["c2c_a"]).expect("reads");
-                let expected = if memberships.version.0 % 2 == 1 { "Left" } else { "Right" };
-                assert_eq!(memberships.value, [vec![expected]], "at version {}", memberships.version);
+                let held = memberships(store, "alice", &["c2c_a"]);
+                let expected = if held.version.0 % 2 == 1 { "Left" } else { "Right" };
+                assert_eq!(held.value, [vec![expected]], "at version {}", held.version);
                 let Versioned { version, value } = store.data(&user("alice"), &["c2c_a"]).expect("reads");
                 assert_eq!(value[0].marks, version.0 - 1, "at version {version}");
             }
@@ -617,6 +631,14 @@ fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> 
 fn skip(store: &Arc<dyn Store>, id: &str, base: u64, versions: u64, changes: Vec<Change>) -> CommitOutcome {
     let skip = Skip { versions, ..Skip::default() };
     store.commit(Commit { skip, ..to_commit(id, base, changes) }).expect("commits")
+}
+
+/// For each ID the names of the groups that hold it.
+fn memberships(store: &Arc<dyn Store>, id: &str, ids: &[&str]) -> Versioned<Vec<Vec<String>>> {
+    let Versioned { version, value } = store.memberships(&user(id), ids, usize::MAX).expect("reads");
+    let Memberships { groups, held } = value.expect("there is no limit");
+    let names = |held: Vec<u32>| held.into_iter().map(|index| groups[index as usize].clone()).collect();
+    Versioned { version, value: held.into_iter().map(names).collect() }
 }
 
 fn page(store: &Arc<dyn Store>, group: Option<&str>, after: u64, limit: u32) -> Vec<Member> {

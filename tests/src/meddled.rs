@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use convgroups_host::model::{ConversationData, UserState};
 use convgroups_host::store::{
-    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreResult, Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Memberships, Store, StoreCounts, StoreResult,
+    Versioned, Watch,
 };
 use convgroups_host::{UserId, Version};
 
@@ -84,8 +85,8 @@ impl<M: Meddler> Store for MeddledStore<M> {
     ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
         self.store()?.page(user, group, after, limit)
     }
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
-        self.store()?.memberships(user, ids)
+    fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>> {
+        self.store()?.memberships(user, ids, limit)
     }
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {
         self.store()?.data(user, ids)

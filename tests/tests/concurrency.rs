@@ -156,7 +156,7 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
                     0 => some_question(&mut random),
                     _ => some_change(&mut random),
                 };
-                let bounds = Bounds { max_ids: 1000, max_changes: 1000 };
+                let bounds = Bounds { max_ids: 1000, max_changes: 1000, ..Bounds::default() };
                 let mut transaction = Transaction::new(store.store.clone(), user("alice"), bounds);
                 let natively = native::run(&mut transaction, &limits, &request).map_err(Failure::Refused);
                 let sandboxed = host.call(&user("alice"), &request);

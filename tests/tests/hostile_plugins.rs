@@ -3,8 +3,10 @@
 //! Failures are told apart by kind and wording; a plugin that fails to load is in a test of its own.
 
 use convgroups_host::api::{Answer, ConversationOperationResult};
+use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::{SandboxSettings, Wasi};
-use convgroups_host::{Failure, Host, PluginFaultKind, PluginSource, Settings};
+use convgroups_host::store::{Commit, Skip};
+use convgroups_host::{Failure, Host, PluginFaultKind, PluginSource, Settings, Version};
 use convgroups_tests::bombs::{NEVER_START, REFUSED, bomb, slow_to_compile};
 use convgroups_tests::guests::{ALL, guest};
 use convgroups_tests::{TestStore, user};
@@ -57,6 +59,8 @@ const FAULTS: &[Fault] = &[
     ("stages_then_panics", PluginFaultKind::Panic, "after the change"),
     ("stages_then_loops", PluginFaultKind::Deadline, "longer than 100 ms"),
     ("stages_too_many_changes", PluginFaultKind::Argument, "more than 10000 changes"),
+    ("stages_too_many_bytes", PluginFaultKind::Argument, "changes of more than 16777216 bytes"),
+    ("asks_for_custom_data_of_one_id_many_times", PluginFaultKind::Argument, "more than 4194304 bytes of marks"),
 ];
 
 /// Plugins that are odd and within their rights: what each answers for an id.
@@ -71,11 +75,15 @@ const ANSWERS: &[(&str, &str)] = &[
 
 /// Tested below, each on its own.
 const OTHERS: &[&str] = &[
+    "asks_for_memberships_of_one_id_many_times",
     "evicts_u32_max",
     "exports_nothing_of_ours",
     "imports_something_foreign",
     "loops_in_start",
     "needs_wasi",
+    "panics_at_length",
+    "refuses_at_length",
+    "remarks_at_length",
     "speaks_another_version",
     "stages_many_small_changes",
     "stages_then_refuses",
@@ -269,6 +277,68 @@ fn to_evict_more_than_there_are_evicts_all_and_says_which() {
         let state = store.store.state(&user("alice")).expect("reads").value.groups;
         assert_eq!((state.len(), state[0].conversation_id_list.len()), (1, 0), "{kind}");
     }
+}
+
+#[test]
+fn memberships_beyond_the_limit_are_the_plugins_fault_and_are_not_built() {
+    for (kind, store) in TestStore::all() {
+        let alice = user("alice");
+        // As many groups with names as long as a store takes, all of which hold one conversation.
+        let group = |number: usize| Change::GroupCreated {
+            group_name: format!("{number:0>256}"),
+            conversation_list: vec!["c2c_bob".to_owned()],
+        };
+        let commit = Commit {
+            user: alice.clone(),
+            base: Version(0),
+            changes: (0..999).map(group).collect(),
+            skip: Skip::default(),
+            origin: Origin { method: "test".to_owned(), request_id: String::new() },
+            keep: 1,
+            deadline: None,
+        };
+        store.store.commit(commit).expect("commits");
+        let host = host(guest("asks_for_memberships_of_one_id_many_times"), &store);
+        host.create_conversation_group(&alice, "Work", ["c2c_bob"]).expect("the last group that fits");
+        let before = memory_kib("VmHWM:");
+        let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("{kind}: it asks for too much") };
+        assert_eq!(fault.kind, PluginFaultKind::Argument, "{kind}: {fault}");
+        assert!(fault.detail.contains("more than 4194304 bytes of memberships"), "{kind}: {fault}");
+        let grown = memory_kib("VmHWM:").saturating_sub(before);
+        assert!(grown < 64 << 10, "{kind}: the host took {grown} KiB");
+    }
+}
+
+#[test]
+fn what_a_plugin_writes_reaches_people_escaped_and_cut() {
+    let harmless = |text: &str| {
+        let unsafe_for_people = |character: char| character.is_control() || character == '\u{202e}';
+        assert!(!text.contains(unsafe_for_people), "{text:?}");
+        assert!(text.len() < 16 << 10, "{} bytes", text.len());
+    };
+    let store = TestStore::memory();
+    let refusing = host(guest("refuses_at_length"), &store);
+    drop(prepared(&refusing, &store));
+    let Err(Failure::Refused(refusal)) = delete(&refusing) else { panic!("it refuses") };
+    assert!(refusal.desc.starts_with(r"\u{1b}"), "{}", refusal.desc);
+    harmless(&refusal.desc);
+
+    for result in delete(&host(guest("remarks_at_length"), &store)).expect("it succeeds") {
+        assert!(result.result_info.starts_with(r"\u{1b}\u{a}\u{202e}"), "{}", result.result_info);
+        harmless(&result.result_info);
+    }
+
+    let Err(Failure::Plugin(fault)) = delete(&host(guest("panics_at_length"), &store)) else { panic!("it panics") };
+    assert!(fault.detail.contains(r"forged\u{a}\u{1b}[2J"), "{}", fault.detail);
+    harmless(&fault.detail);
+    fault.backtrace.as_deref().expect("a trap has a backtrace").lines().for_each(harmless);
+}
+
+/// A figure of this process, in KiB.
+fn memory_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("there is such a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]

@@ -323,7 +323,7 @@ impl Place<'_> {
 
     fn run(&self, request: &Request) -> Result<Answer, OperationError> {
         let Some(host) = self.host else {
-            let bounds = Bounds { max_ids: 1000, max_changes: 1000 };
+            let bounds = Bounds { max_ids: 1000, max_changes: 1000, ..Bounds::default() };
             let mut transaction = Transaction::new(Arc::clone(&self.store), self.user.clone(), bounds);
             let answer = native::run(&mut transaction, &self.limits, request)?;
             if let Some(Staged { base, changes }) = transaction.into_staged() {

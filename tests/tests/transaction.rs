@@ -285,7 +285,7 @@ fn prepared(store: &Arc<dyn Store>) -> Plain {
 }
 
 fn begin(store: &Arc<dyn Store>) -> Transaction {
-    Transaction::new(Arc::clone(store), user("alice"), Bounds { max_ids: 100, max_changes: 20 })
+    Transaction::new(Arc::clone(store), user("alice"), Bounds { max_ids: 100, max_changes: 20, ..Bounds::default() })
 }
 
 proptest! {
@@ -295,7 +295,7 @@ proptest! {
     fn every_read_after_any_writes_answers_as_plain_lists_do(steps in steps()) {
         let store = TestStore::memory().store;
         let mut plain = prepared(&store);
-        let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000 });
+        let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000, ..Bounds::default() });
         for step in &steps {
             run(step, &mut transaction, &mut plain);
             compare(&mut transaction, &plain);
@@ -313,7 +313,7 @@ proptest! {
         for (_, store) in TestStore::all() {
             let store = store.store;
             let mut plain = prepared(&store);
-            let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000 });
+            let mut transaction = Transaction::new(Arc::clone(&store), user("alice"), Bounds { max_ids: 100, max_changes: 1000, ..Bounds::default() });
             for step in &steps {
                 run(step, &mut transaction, &mut plain);
             }
@@ -327,6 +327,54 @@ proptest! {
             compare(&mut after, &plain);
             // With the very places that were shown.
             prop_assert_eq!(after.page_conversations(None, 0, 1000).expect("reads"), shown);
+        }
+    }
+}
+
+#[test]
+fn results_and_changes_beyond_their_limits_in_bytes_end_the_call() {
+    let bounds = Bounds { max_result_bytes: 2_000, max_held_bytes: 10_000, ..Bounds::default() };
+    let out_of_bounds = |result: Result<(), Fault>, what: &str| match result {
+        Err(Fault::OutOfBounds(reason)) => assert!(reason.contains(what), "{reason}"),
+        other => unreachable!("{what}: {other:?}"),
+    };
+    for (_, store) in TestStore::all() {
+        let store = store.store;
+        prepared(&store);
+        let begin = || Transaction::new(Arc::clone(&store), user("alice"), bounds);
+        // With and without something staged, which goes different ways.
+        for staged in [false, true] {
+            let mut transaction = begin();
+            if staged {
+                transaction.create_group("New", &["group_1"]).expect("works");
+            }
+            // "group_1" is in both groups: 36 bytes for each name, and one more group once it is staged.
+            let fits = if staged { 18 } else { 27 };
+            let found = transaction.memberships(&vec!["group_1"; fits]).expect("fits");
+            assert_eq!(found.len(), fits);
+            assert!(found.iter().all(|names| *names == found[0]));
+            out_of_bounds(transaction.memberships(&vec!["group_1"; fits + 1]).map(drop), "2000 bytes of memberships");
+            // "group_3" has one byte of custom data: 72 bytes.
+            assert_eq!(transaction.conversation_data(&["group_3"; 27]).expect("fits").len(), 27);
+            out_of_bounds(transaction.conversation_data(&["group_3"; 28]).map(drop), "2000 bytes of marks");
+        }
+
+        let mut transaction = begin();
+        let large = |id: &str| vec![noted(id, 0, &"x".repeat(4000))];
+        transaction.set_conversation_data(large("c2c_8")).expect("fits");
+        transaction.set_conversation_data(large("c2c_9")).expect("fits");
+        out_of_bounds(transaction.set_conversation_data(large("c2c_7")).map(drop), "changes of more than 10000 bytes");
+
+        // To list everything after a change, the host reads everything.
+        let ids: Vec<String> = (0..130).map(|number| format!("group_{number:0>30}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut transaction = begin();
+        transaction.create_group("Many", &ids).expect("fits");
+        transaction.page_conversations(None, 0, 1).expect("fits");
+        transaction.create_group("Copy", &ids[..10]).expect("fits");
+        match transaction.page_conversations(None, 0, 1) {
+            Err(TransactionError::Fault(fault)) => out_of_bounds(Err(fault), "10000 bytes of conversations"),
+            other => unreachable!("{other:?}"),
         }
     }
 }

@@ -134,7 +134,7 @@ impl HostBuilder {
         let sandbox = new_sandbox(&settings)?;
         let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
         let plugin = plugin::load(&sandbox, plugin)?;
-        let bounds = Bounds { max_ids: settings.sandbox.max_ids_per_import, max_changes: settings.sandbox.max_changes };
+        let bounds = settings.sandbox.bounds();
         // What is asked for comes back in the answer, beside reasons and codes.
         let max_request_bytes = settings.sandbox.max_crossing_bytes / 4;
         let admission = Admission::new(settings.calls.max_concurrent, settings.calls.max_waiting);
@@ -590,7 +590,8 @@ impl Shared {
                 plugin = %self.plugin.info.digest,
                 kind = fault.kind.as_str(),
                 detail = %fault.detail,
-                backtrace = fault.backtrace.as_deref().unwrap_or("unknown"),
+                // One frame after another on the same line: a line break would look like the next entry.
+                backtrace = %fault.backtrace.as_deref().unwrap_or("unknown").replace('\n', " < "),
                 output = %fault.output,
                 "the plugin failed"
             ),

@@ -3,6 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use convgroups_host::api::{Answer, Conversation, ConversationOperationResult, ConversationSearchResult};
+use convgroups_host::escape::for_people;
 use convgroups_host::events::Event;
 use convgroups_host::marks;
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState};
@@ -13,22 +14,12 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
+/// Enough for a group of thousands of conversations: only what a hostile plugin invents is cut.
+const MAX_CELL_CHARS: usize = 1 << 20;
+
 /// Adds rows of texts that may be anybody's: a caller's, a plugin's, what a store was given by other means.
 fn add<const N: usize>(table: &mut Table, rows: impl IntoIterator<Item = [String; N]>) {
-    table.add_rows(rows.into_iter().map(|row| row.map(|text| plain(&text))));
-}
-
-/// A text in which characters that would do things to a terminal are escaped.
-fn plain(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            escaped.extend(character.escape_default());
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
+    table.add_rows(rows.into_iter().map(|row| row.map(|text| for_people(&text, MAX_CELL_CHARS))));
 }
 
 /// What an operation answered.
@@ -81,7 +72,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
 
 /// Why an operation failed.
 pub(crate) fn failure(code: i32, desc: &str) -> String {
-    format!("failed with code {code}: {}", plain(desc))
+    format!("failed with code {code}: {}", for_people(desc, MAX_CELL_CHARS))
 }
 
 /// Some events.
@@ -155,6 +146,7 @@ pub(crate) fn notes(marks: u64, custom_data: &str) -> String {
         marks::HIDE => "hide".to_owned(),
         other => other.to_string(),
     };
-    let custom_data = if custom_data.is_empty() { None } else { Some(format!("\"{}\"", plain(custom_data))) };
+    let custom_data =
+        if custom_data.is_empty() { None } else { Some(format!("\"{}\"", for_people(custom_data, MAX_CELL_CHARS))) };
     marks::values(marks).map(name).chain(custom_data).collect::<Vec<_>>().join(", ")
 }

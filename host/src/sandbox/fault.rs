@@ -7,8 +7,15 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use super::limiter::MemoryCapReached;
 use super::run::Ended;
+use crate::escape::{for_people, made_for_people};
 use crate::imports::Panicked;
 use crate::store::Fault;
+
+/// The most of a fault's detail that is kept, in characters; a panic's message is in it.
+const MAX_DETAIL_CHARS: usize = 4096;
+/// The innermost frames of a backtrace that are kept, and the most characters of a function's name in it.
+const MAX_FRAMES: usize = 32;
+const MAX_NAME_CHARS: usize = 200;
 
 /// What kind of thing a plugin did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +53,8 @@ impl PluginFaultKind {
 }
 
 /// A plugin failed, by its own fault. For the operator; the caller learns nothing but that.
+///
+/// What the plugin wrote is escaped and cut, so that it can be shown as it is (see [`crate::escape`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginFault {
     /// What kind of fault.
@@ -106,14 +115,23 @@ pub(super) fn ended(error: &wasmtime::Error, longest_read: Duration, deadline: D
 
 fn plugin(kind: PluginFaultKind, detail: String, error: &wasmtime::Error) -> Ended {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(describe);
+    let detail = made_for_people(detail, MAX_DETAIL_CHARS);
     Ended::Plugin(Box::new(PluginFault { kind, detail, backtrace, output: String::new() }))
 }
 
 fn describe(backtrace: &WasmBacktrace) -> String {
-    let frame = |frame: &wasmtime::FrameInfo| match (frame.func_name(), frame.module_offset()) {
-        (Some(name), Some(offset)) => format!("{name} (at {offset:#x})"),
-        (Some(name), None) => name.to_owned(),
-        (None, offset) => format!("function {} (at {:#x})", frame.func_index(), offset.unwrap_or_default()),
+    let frame = |frame: &wasmtime::FrameInfo| {
+        let name = frame.func_name().map(|name| for_people(name, MAX_NAME_CHARS));
+        match (name, frame.module_offset()) {
+            (Some(name), Some(offset)) => format!("{name} (at {offset:#x})"),
+            (Some(name), None) => name,
+            (None, offset) => format!("function {} (at {:#x})", frame.func_index(), offset.unwrap_or_default()),
+        }
     };
-    backtrace.frames().iter().map(frame).collect::<Vec<_>>().join("\n")
+    let frames = backtrace.frames();
+    let mut lines: Vec<String> = frames.iter().take(MAX_FRAMES).map(frame).collect();
+    if let Some(more) = frames.len().checked_sub(MAX_FRAMES).filter(|more| *more > 0) {
+        lines.push(format!("… and {more} more"));
+    }
+    lines.join("\n")
 }

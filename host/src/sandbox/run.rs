@@ -14,6 +14,7 @@ use crate::api::{
     OperationError, Request,
 };
 use crate::bindings::{Plugin, exported};
+use crate::escape::made_for_people;
 use crate::settings::Limits;
 use crate::store::{StoreError, Transaction};
 
@@ -54,6 +55,11 @@ pub(crate) struct Ran {
     pub(crate) guest: Duration,
 }
 
+/// The longest reason of a refusal or of a conversation's result, in characters. The reference plugin's are below 200.
+const MAX_REASON_CHARS: usize = 1024;
+/// The most output of a plugin that the server log shows for one call, in characters.
+const MAX_OUTPUT_CHARS: usize = 4096;
+
 /// What a plugin's function answers.
 type FromPlugin<T> = Result<T, exported::OperationError>;
 
@@ -75,11 +81,13 @@ impl Sandbox {
         let longest_read = store.data().transaction.longest_read();
         #[cfg(feature = "wasi")]
         let output = store.data().wasi.as_ref().map(crate::imports::wasi::InertWasi::output).unwrap_or_default();
+        #[cfg(feature = "wasi")]
+        let output = made_for_people(output, MAX_OUTPUT_CHARS);
         #[cfg(not(feature = "wasi"))]
         let output = String::new();
 
         let answer = match called {
-            Ok(Ok(answer)) => check(request, answer),
+            Ok(Ok(answer)) => check(request, answer, self.settings.max_crossing_bytes),
             Ok(Err(refusal)) => check_refusal(refusal),
             Err(error) => Err(ended(&error, longest_read, self.settings.deadline())),
         };
@@ -195,13 +203,14 @@ fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> was
     })
 }
 
-/// Whether the answer can be one to the request: one result for each id, in order; no more than was asked for.
-fn check(request: &Request, answer: Answer) -> Result<Answer, Ended> {
+/// Checks that the result can be one of the request: one entry for each ID, in order; no more than was asked for; and not
+/// more than `max_json_bytes` once it is JSON, where one byte of a plugin can become six.
+fn check(request: &Request, answer: Answer, max_json_bytes: usize) -> Result<Answer, Ended> {
     let ids: Vec<&str> = match &answer {
         Answer::Results(results) => results.iter().map(|result| result.conversation_id.as_str()).collect(),
         Answer::Found(results) => results.iter().map(|result| result.conversation_id.as_str()).collect(),
         Answer::Page(page) => page.conversation_list.iter().map(|entry| entry.conversation_id.as_str()).collect(),
-        Answer::Done | Answer::GroupNames(_) => return Ok(answer),
+        Answer::Done | Answer::GroupNames(_) => Vec::new(),
     };
     let fits = match request {
         Request::CreateConversationGroup(params)
@@ -215,11 +224,60 @@ fn check(request: &Request, answer: Answer) -> Result<Answer, Ended> {
         | Request::DeleteConversationGroup(_)
         | Request::RenameConversationGroup(_) => true,
     };
-    if fits {
-        return Ok(answer);
+    if !fits {
+        let detail =
+            format!("the answer has {} conversations that are not those of the request, in its order", ids.len());
+        return Err(Ended::Plugin(Box::new(PluginFault::answer(detail))));
     }
-    let detail = format!("the answer has {} conversations that are not those of the request, in its order", ids.len());
-    Err(Ended::Plugin(Box::new(PluginFault::answer(detail))))
+    let bytes = json_bytes(&answer);
+    if bytes > max_json_bytes {
+        let detail = format!(
+            "its result takes {bytes} bytes as JSON, at most {max_json_bytes} are allowed (sandbox.max_crossing_bytes)"
+        );
+        return Err(Ended::Plugin(Box::new(PluginFault::answer(detail))));
+    }
+    Ok(answer)
+}
+
+/// How many bytes the strings of a result take as JSON.
+fn json_bytes(answer: &Answer) -> usize {
+    let names = |names: &[String]| names.iter().map(|name| json_string_bytes(name)).sum::<usize>();
+    match answer {
+        Answer::Done => 0,
+        Answer::GroupNames(list) => names(list),
+        Answer::Results(results) => {
+            let bytes = |result: &ConversationOperationResult| {
+                json_string_bytes(&result.conversation_id) + json_string_bytes(&result.result_info)
+            };
+            results.iter().map(bytes).sum()
+        }
+        Answer::Page(page) => {
+            let bytes = |entry: &Conversation| {
+                json_string_bytes(&entry.conversation_id)
+                    + json_string_bytes(&entry.custom_data)
+                    + names(&entry.conversation_group_list)
+            };
+            page.conversation_list.iter().map(bytes).sum()
+        }
+        Answer::Found(found) => {
+            let bytes = |result: &ConversationSearchResult| {
+                json_string_bytes(&result.conversation_id)
+                    + json_string_bytes(&result.result_info)
+                    + json_string_bytes(&result.custom_data)
+                    + names(&result.conversation_group_list)
+            };
+            found.iter().map(bytes).sum()
+        }
+    }
+}
+
+fn json_string_bytes(text: &str) -> usize {
+    let bytes = |byte| match byte {
+        0..=0x1f => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    };
+    "\"\",".len() + text.bytes().map(bytes).sum::<usize>()
 }
 
 fn check_refusal(refusal: exported::OperationError) -> Result<Answer, Ended> {
@@ -227,14 +285,14 @@ fn check_refusal(refusal: exported::OperationError) -> Result<Answer, Ended> {
     if code == 0 {
         return Err(Ended::Plugin(Box::new(PluginFault::answer("it refused with code 0, which means success"))));
     }
-    Err(Ended::Refused(OperationError { code, desc }))
+    Err(Ended::Refused(OperationError { code, desc: made_for_people(desc, MAX_REASON_CHARS) }))
 }
 
 fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
     let result = |result: exported::ConversationOperationResult| ConversationOperationResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
-        result_info: result.result_info,
+        result_info: made_for_people(result.result_info, MAX_REASON_CHARS),
     };
     Answer::Results(results.into_iter().map(result).collect())
 }
@@ -257,7 +315,7 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
     let result = |result: exported::ConversationSearchResult| ConversationSearchResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
-        result_info: result.result_info,
+        result_info: made_for_people(result.result_info, MAX_REASON_CHARS),
         conversation_group_list: result.group_names,
         custom_data: result.custom_data,
         marks: result.marks,
@@ -268,4 +326,29 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
 /// Ids as the generated bindings and the transaction take them.
 pub(crate) fn borrowed(ids: &[String]) -> Vec<&str> {
     ids.iter().map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_that_grows_beyond_the_limit_as_json_is_the_plugins_fault() {
+        let names = |name: &str| Answer::GroupNames(vec![name.to_owned(); 10]);
+        let json = |answer: &Answer| match answer {
+            Answer::GroupNames(names) => serde_json::to_vec(names).expect("strings are JSON").len(),
+            _ => unreachable!("only names are made here"),
+        };
+        for name in ["Work", "\u{1b}\u{1b}\u{1b}", "\"\\", "中文"] {
+            let answer = names(name);
+            // The brackets are two bytes, and the last comma is not there.
+            let bytes = json_bytes(&answer);
+            assert_eq!(bytes, json(&answer) - 1, "{name:?}");
+            assert!(check(&Request::GetConversationGroupList, answer, bytes).is_ok());
+            match check(&Request::GetConversationGroupList, names(name), bytes - 1) {
+                Err(Ended::Plugin(fault)) => assert!(fault.detail.contains("as JSON"), "{fault}"),
+                other => unreachable!("{other:?}"),
+            }
+        }
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{
-    Changes, Commit, CommitOutcome, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Store, StoreError,
-    StoreErrorKind, StoreResult, Versioned, Watch, Watchers, log_reaches,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships,
+    Store, StoreError, StoreErrorKind, StoreResult, Versioned, Watch, Watchers, log_reaches,
 };
 use crate::model::{Change, ConversationData, GroupState, LoggedChange, Positions, UserId, UserState, Version};
 
@@ -99,13 +99,20 @@ impl Store for MemoryStore {
         })
     }
 
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
+    fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>> {
         self.read(user, |user| {
-            let holders = |id: &&str| {
-                let holding = user.groups.iter().filter(|group| group.positions.contains_key(*id));
-                holding.map(|group| group.name.clone()).collect()
-            };
-            ids.iter().map(holders).collect()
+            let mut found = 0;
+            let mut held = Vec::with_capacity(ids.len());
+            for &id in ids {
+                let holding = (0..).zip(&user.groups).filter(|(_, group)| group.positions.contains_key(id));
+                let indices: Vec<u32> = holding.map(|(index, _)| index).collect();
+                found += indices.len();
+                if found > limit {
+                    return None;
+                }
+                held.push(indices);
+            }
+            Some(Memberships { groups: user.groups.iter().map(|group| group.name.clone()).collect(), held })
         })
     }
 

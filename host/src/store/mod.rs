@@ -76,6 +76,15 @@ pub struct GroupEntry {
 /// For each of some ids whether a group holds it, and how many conversations it holds in all.
 pub type HeldAndSize = (Vec<bool>, u32);
 
+/// Which groups hold which of some IDs, each group's name once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memberships {
+    /// The names of all groups, in the order they were created.
+    pub groups: Vec<String>,
+    /// For each ID, in order, the indices of the groups that hold it, in ascending order.
+    pub held: Vec<Vec<u32>>,
+}
+
 /// What one call changed, to be committed.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -219,12 +228,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         limit: u32,
     ) -> StoreResult<Versioned<Option<Vec<Member>>>>;
 
-    /// For each id, in order, the names of the groups that hold it, in the order they were created.
+    /// Finds the groups that hold each of some IDs, which are all different. Stops and returns nothing when there are more
+    /// than `limit` memberships.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>>;
+    fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>>;
 
     /// For each id, in order, its marks and custom data.
     ///

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{GroupEntry, GroupList};
+use super::{GroupEntry, GroupList, Memberships};
 use crate::model::{Change, ConversationData, Positions, Version};
 
 /// A group as the call sees it.
@@ -77,6 +77,38 @@ impl<'a> Overlay<'a> {
             }
         }
         groups
+    }
+
+    /// Which of the groups named `names`, all that the call knows of, hold which of some IDs, given who holds them in the store.
+    pub(super) fn memberships(&self, stored: &Memberships, names: Vec<String>, ids: &[&str]) -> Memberships {
+        let mut places: HashMap<&str, usize> = HashMap::with_capacity(ids.len());
+        places.extend(ids.iter().enumerate().map(|(place, id)| (*id, place)));
+        let mut held = vec![Vec::new(); ids.len()];
+        // What became of each group of the store, by its name there: the index it has now, and who was taken out of it.
+        let mut kept: HashMap<&str, (u32, Option<&HashSet<&str>>)> = HashMap::with_capacity(names.len());
+        for (index, name) in (0..).zip(&names) {
+            let Some(group) = self.groups.get(name.as_str()) else {
+                kept.insert(name, (index, None));
+                continue;
+            };
+            if let Some(stored) = group.stored {
+                kept.insert(stored, (index, Some(&group.removed)));
+            }
+            for place in group.added.iter().filter_map(|(id, _)| places.get(id)) {
+                held.get_mut(*place).into_iter().for_each(|held| held.push(index));
+            }
+        }
+        let kept: Vec<_> = stored.groups.iter().map(|name| kept.get(name.as_str())).collect();
+        for ((held, stored), id) in held.iter_mut().zip(&stored.held).zip(ids) {
+            let still = stored.iter().filter_map(|&group| kept.get(group as usize).copied().flatten());
+            held.extend(
+                still
+                    .filter(|(_, removed)| !removed.is_some_and(|removed| removed.contains(id)))
+                    .map(|(index, _)| index),
+            );
+            held.sort_unstable();
+        }
+        Memberships { groups: names, held }
     }
 
     /// Puts what was staged for conversations in the place of what is in the store.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::overlay::{Overlay, Resolved, StagedGroup};
-use super::{GroupEntry, MAX_PAGE, Member, Store, StoreError, StoreResult, Versioned};
+use super::{GroupEntry, MAX_PAGE, Member, Memberships, Store, StoreError, StoreResult, Versioned};
 use crate::model::{Change, ConversationData, DeletionReason, UserId, Version};
+use crate::settings::SandboxSettings;
 
 /// The longest group name that a plugin can store, in bytes. What callers may use is a setting, and less.
 pub const MAX_GROUP_NAME_BYTES: usize = 256;
@@ -20,6 +21,9 @@ pub const MAX_CUSTOM_DATA_BYTES: usize = 4096;
 pub const MAX_GROUPS: usize = 1000;
 const MAX_LOOKUPS: usize = 1_000_000;
 
+/// What a string or an entry costs the host beside its bytes.
+const ENTRY_BYTES: usize = 32;
+
 /// How much one call may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -27,6 +31,17 @@ pub struct Bounds {
     pub max_ids: u32,
     /// Groups and conversations changed in all.
     pub max_changes: u32,
+    /// The result of one operation, in bytes: its strings, and 32 bytes for each of them. It is counted before it is made.
+    pub max_result_bytes: usize,
+    /// What the host may hold for the changes of the whole call, or to answer one operation, in bytes, counted likewise.
+    pub max_held_bytes: usize,
+}
+
+impl Default for Bounds {
+    /// The bounds of the default settings.
+    fn default() -> Self {
+        SandboxSettings::default().bounds()
+    }
 }
 
 /// Why a call cannot go on.
@@ -77,6 +92,7 @@ pub struct Transaction {
     base: Option<Version>,
     changes: Vec<Change>,
     staged: u64,
+    staged_bytes: usize,
     /// How many conversations more than in the store have marks or custom data.
     data_growth: i32,
     longest_read: Duration,
@@ -95,6 +111,7 @@ impl Transaction {
             base: None,
             changes: Vec::new(),
             staged: 0,
+            staged_bytes: 0,
             data_growth: 0,
             longest_read: Duration::ZERO,
             reading: Duration::ZERO,
@@ -267,31 +284,32 @@ impl Transaction {
     /// A [`Fault`].
     pub fn memberships(&mut self, ids: &[&str]) -> Result<Vec<Vec<String>>, Fault> {
         self.check_ids(ids)?;
+        let Distinct { ids: distinct, places } = Distinct::of(ids);
         // So few that they are not too many lookups whatever groups there are.
-        if self.changes.is_empty() && ids.len() <= MAX_LOOKUPS / MAX_GROUPS {
-            return self.read(|store, user| store.memberships(user, ids));
-        }
-        let names = self.list_groups()?;
-        if ids.len().saturating_mul(names.len()) > MAX_LOOKUPS {
-            let (ids, groups) = (ids.len(), names.len());
+        let few = distinct.len() <= MAX_LOOKUPS / MAX_GROUPS;
+        let names = if few && self.changes.is_empty() { Vec::new() } else { self.list_groups()? };
+        if distinct.len().saturating_mul(names.len()) > MAX_LOOKUPS {
+            let (ids, groups) = (distinct.len(), names.len());
             return Err(Fault::OutOfBounds(format!("looked for {ids} conversations in {groups} groups at once")));
         }
-        if self.changes.is_empty() {
-            return self.read(|store, user| store.memberships(user, ids));
+        let max = self.bounds.max_result_bytes;
+        let stored = self.read(|store, user| store.memberships(user, &distinct, max / ENTRY_BYTES))?;
+        let stored = stored.ok_or_else(|| too_large("memberships", max))?;
+        let Memberships { groups, held } = if self.changes.is_empty() {
+            stored
+        } else {
+            Overlay::new(&self.changes, self.base.unwrap_or_default()).memberships(&stored, names, &distinct)
+        };
+        let name = |index: &u32| groups.get(*index as usize).map_or("", String::as_str);
+        let cost = |held: &Vec<u32>| held.iter().map(|index| ENTRY_BYTES + name(index).len()).sum::<usize>();
+        let costs: Vec<usize> = held.iter().map(cost).collect();
+        let at = |place: &usize| costs.get(*place).copied().unwrap_or_default();
+        if places.iter().map(at).sum::<usize>() > max {
+            return Err(too_large("memberships", max));
         }
-        let mut memberships = vec![Vec::new(); ids.len()];
-        for name in names {
-            let held = match self.contains(&name, ids) {
-                Ok(held) => held,
-                Err(TransactionError::Fault(fault)) => return Err(fault),
-                // It was in the list a moment ago; only another writer can have removed it.
-                Err(TransactionError::NoSuchGroup | TransactionError::GroupExists) => return Err(Fault::Conflict),
-            };
-            for (names, _) in memberships.iter_mut().zip(held).filter(|(_, held)| *held) {
-                names.push(name.clone());
-            }
-        }
-        Ok(memberships)
+        let names_of =
+            |place: &usize| held.get(*place).into_iter().flatten().map(|index| name(index).to_owned()).collect();
+        Ok(places.iter().map(names_of).collect())
     }
 
     /// For each id, its marks and custom data.
@@ -301,9 +319,24 @@ impl Transaction {
     /// A [`Fault`].
     pub fn conversation_data(&mut self, ids: &[&str]) -> Result<Vec<ConversationData>, Fault> {
         self.check_ids(ids)?;
-        let mut data = self.read(|store, user| store.data(user, ids))?;
-        Overlay::lay_over_data(&mut data, &self.changes);
-        Ok(data)
+        let Distinct { ids: distinct, places } = Distinct::of(ids);
+        let mut repeats = vec![0_usize; distinct.len()];
+        for &place in &places {
+            repeats.get_mut(place).into_iter().for_each(|count| *count += 1);
+        }
+        let mut repeats = repeats.into_iter();
+        let (mut found, mut bytes) = (Vec::with_capacity(distinct.len()), 0);
+        for ids in distinct.chunks(MAX_PAGE as usize) {
+            let mut data = self.read(|store, user| store.data(user, ids))?;
+            Overlay::lay_over_data(&mut data, &self.changes);
+            let costs = data.iter().map(data_bytes).zip(repeats.by_ref());
+            bytes += costs.map(|(cost, repeats)| cost.saturating_mul(repeats)).sum::<usize>();
+            if bytes > self.bounds.max_result_bytes {
+                return Err(too_large("marks and custom data", self.bounds.max_result_bytes));
+            }
+            found.append(&mut data);
+        }
+        Ok(places.iter().filter_map(|&place| found.get(place).cloned()).collect())
     }
 
     /// Gives conversations other marks and custom data; of an id that is repeated, the last entry counts. Answers how many
@@ -316,19 +349,29 @@ impl Transaction {
         data.iter().try_for_each(|data| check_custom_data(&data.custom_data))?;
         let ids: Vec<&str> = data.iter().map(|data| data.conversation_id.as_str()).collect();
         self.check_ids(&ids)?;
-        let (mut present, stored) = self.read(|store, user| store.data_and_count(user, &ids))?;
-        Overlay::lay_over_data(&mut present, &self.changes);
         let mut seen = HashSet::with_capacity(ids.len());
         let last: Vec<bool> = ids.iter().rev().map(|&id| seen.insert(id)).collect();
+        let last = last.into_iter().rev();
+        let wanted: Vec<ConversationData> =
+            data.iter().zip(last).filter(|(_, last)| *last).map(|(data, _)| data.clone()).collect();
 
         let mut changed = Vec::new();
         let mut growth = 0;
-        for ((wanted, present), last) in data.into_iter().zip(present).zip(last.into_iter().rev()) {
-            if last && wanted != present {
+        let mut stored = None;
+        for wanted in wanted.chunks(MAX_PAGE as usize) {
+            let ids: Vec<&str> = wanted.iter().map(|data| data.conversation_id.as_str()).collect();
+            let (mut present, count) = self.read(|store, user| store.data_and_count(user, &ids))?;
+            stored = Some(count);
+            Overlay::lay_over_data(&mut present, &self.changes);
+            for (wanted, present) in wanted.iter().zip(present).filter(|(wanted, present)| *wanted != present) {
                 growth += i32::from(present.is_none()) - i32::from(wanted.is_none());
-                changed.push(wanted);
+                changed.push(wanted.clone());
             }
         }
+        let stored = match stored {
+            Some(count) => count,
+            None => self.read(Store::data_count)?,
+        };
         if !changed.is_empty() {
             self.stage(Change::ConversationsChanged { conversation_list: changed })?;
             self.data_growth += growth;
@@ -392,13 +435,20 @@ impl Transaction {
     /// Merges what has marks or custom data with the groups one by one: rare, for a plugin that lists everything after it
     /// has changed something.
     fn page_of_all_staged(&mut self, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        let mut earliest = self.places_of_data()?;
+        let mut bytes = 0;
+        let mut charge = |members: &[Member], max: usize| {
+            bytes += members.iter().map(|member| ENTRY_BYTES + member.conversation_id.len()).sum::<usize>();
+            if bytes > max { Err(too_large("conversations", max)) } else { Ok(()) }
+        };
+        let max = self.bounds.max_held_bytes;
+        let mut earliest = self.places_of_data(|members| charge(members, max))?;
         for name in self.list_groups()? {
             let mut read_to = 0;
             loop {
                 let page = self.page_of_group(&name, read_to, MAX_PAGE)?;
                 let Some(last) = page.last() else { break };
                 read_to = last.position;
+                charge(&page, max)?;
                 for member in page {
                     let position = earliest.entry(member.conversation_id).or_insert(member.position);
                     *position = member.position.min(*position);
@@ -416,13 +466,17 @@ impl Transaction {
     }
 
     /// The conversations with marks or custom data, and their places.
-    fn places_of_data(&mut self) -> Result<HashMap<String, u64>, Fault> {
+    fn places_of_data(
+        &mut self,
+        mut charge: impl FnMut(&[Member]) -> Result<(), Fault>,
+    ) -> Result<HashMap<String, u64>, Fault> {
         let mut stored = HashMap::new();
         let mut after = 0;
         loop {
             let page = self.read(|store, user| store.page_of_data(user, after, MAX_PAGE))?;
             let Some(last) = page.last() else { break };
             after = last.position;
+            charge(&page)?;
             stored.extend(page.into_iter().map(|member| (member.conversation_id, member.position)));
         }
         Ok(Overlay::new(&self.changes, self.base.unwrap_or_default()).places_of_data(stored))
@@ -466,6 +520,11 @@ impl Transaction {
         if self.staged > u64::from(self.bounds.max_changes) {
             let max = self.bounds.max_changes;
             return Err(Fault::OutOfBounds(format!("staged more than {max} changes")));
+        }
+        self.staged_bytes = self.staged_bytes.saturating_add(change_bytes(&change));
+        if self.staged_bytes > self.bounds.max_held_bytes {
+            let max = self.bounds.max_held_bytes;
+            return Err(Fault::OutOfBounds(format!("staged changes of more than {max} bytes")));
         }
         self.changes.push(change);
         Ok(())
@@ -528,6 +587,50 @@ fn change_size(change: &Change) -> usize {
         Change::GroupCreated { conversation_list, .. } => conversation_list.len() + 1,
         Change::ConversationsChanged { conversation_list } => conversation_list.len(),
         Change::GroupDeleted { .. } | Change::GroupRenamed { .. } => 1,
+    }
+}
+
+/// What a change costs to hold.
+fn change_bytes(change: &Change) -> usize {
+    let names = |names: &[String]| names.iter().map(|name| ENTRY_BYTES + name.len()).sum::<usize>();
+    match change {
+        Change::GroupCreated { group_name, conversation_list }
+        | Change::ConversationsAdded { group_name, conversation_list }
+        | Change::ConversationsDeleted { group_name, conversation_list, .. } => {
+            ENTRY_BYTES + group_name.len() + names(conversation_list)
+        }
+        Change::GroupDeleted { group_name } => ENTRY_BYTES + group_name.len(),
+        Change::GroupRenamed { old_name, new_name } => 2 * ENTRY_BYTES + old_name.len() + new_name.len(),
+        Change::ConversationsChanged { conversation_list } => conversation_list.iter().map(data_bytes).sum(),
+    }
+}
+
+fn data_bytes(data: &ConversationData) -> usize {
+    2 * ENTRY_BYTES + data.conversation_id.len() + data.custom_data.len()
+}
+
+fn too_large(what: &str, max: usize) -> Fault {
+    Fault::OutOfBounds(format!("asked for more than {max} bytes of {what} at once"))
+}
+
+/// IDs, each once, and the place of each of the given ones among them.
+struct Distinct<'a> {
+    ids: Vec<&'a str>,
+    places: Vec<usize>,
+}
+
+impl<'a> Distinct<'a> {
+    fn of(ids: &[&'a str]) -> Self {
+        let mut known = HashMap::with_capacity(ids.len());
+        let mut distinct = Vec::with_capacity(ids.len());
+        let place = |&id: &&'a str| {
+            *known.entry(id).or_insert_with(|| {
+                distinct.push(id);
+                distinct.len() - 1
+            })
+        };
+        let places = ids.iter().map(place).collect();
+        Self { ids: distinct, places }
     }
 }
 

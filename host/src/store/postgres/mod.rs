@@ -26,8 +26,8 @@ use self::follow::News;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
 use super::{
-    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Store, StoreCounts,
-    StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Store,
+    StoreCounts, StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
 use crate::settings::PostgresSettings;
@@ -406,9 +406,11 @@ impl Store for PostgresStore {
         }
     }
 
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
-        let params: Params<'_> = &[&user.as_str(), &ids];
-        self.versioned(&self.shared.questions.memberships, params, |row| read::memberships(row, ids))
+    fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>> {
+        // One more than the limit tells that there are too many.
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let params: Params<'_> = &[&user.as_str(), &ids, &most];
+        self.versioned(&self.shared.questions.memberships, params, |row| read::memberships(row, ids.len(), limit))
     }
 
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {

@@ -5,7 +5,7 @@ use tokio_postgres::types::{FromSql, Type};
 
 use super::statement::{Statement, Trouble, column};
 use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
-use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Versioned, log_reaches};
+use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Memberships, Versioned, log_reaches};
 
 /// The statements. `$1` is the user, but for those about all users.
 #[derive(Debug)]
@@ -90,15 +90,18 @@ impl Questions {
             ),
             memberships: of_user(
                 "WITH held AS (
-                     SELECT groups.number, groups.name, members.conversation_id
-                     FROM convgroups.groups JOIN convgroups.members
-                     ON members.user_id = groups.user_id AND members.group_number = groups.number
-                     WHERE groups.user_id = $1 AND members.user_id = $1 AND members.conversation_id = ANY($2)
+                     SELECT group_number, conversation_id FROM convgroups.members
+                     WHERE user_id = $1 AND conversation_id = ANY($2) LIMIT $3
+                 ), placed AS (
+                     SELECT held.group_number, wanted.place FROM held
+                     JOIN unnest($2) WITH ORDINALITY AS wanted (conversation_id, place) USING (conversation_id)
                  )
                  SELECT VERSION,
-                 ARRAY(SELECT conversation_id FROM held ORDER BY number, conversation_id),
-                 ARRAY(SELECT name FROM held ORDER BY number, conversation_id)",
-                std::slice::from_ref(&texts),
+                 ARRAY(SELECT number FROM convgroups.groups WHERE user_id = $1 ORDER BY number),
+                 ARRAY(SELECT name FROM convgroups.groups WHERE user_id = $1 ORDER BY number),
+                 ARRAY(SELECT place FROM placed ORDER BY group_number, place),
+                 ARRAY(SELECT group_number FROM placed ORDER BY group_number, place)",
+                &[texts.clone(), number.clone()],
             ),
             data: of_user(&format!("{FOUND_DATA} SELECT VERSION, {DATA}"), std::slice::from_ref(&texts)),
             data_and_count: of_user(
@@ -217,12 +220,25 @@ pub(super) fn page(row: &Row) -> Decoded<Option<Vec<Member>>> {
     })
 }
 
-pub(super) fn memberships(row: &Row, ids: &[&str]) -> Decoded<Vec<Vec<String>>> {
-    let mut names: std::collections::HashMap<&str, Vec<String>> = std::collections::HashMap::new();
-    for (id, name) in column::<Vec<&str>>(row, 2)?.into_iter().zip(column::<Vec<String>>(row, 3)?) {
-        names.entry(id).or_default().push(name);
+/// For `ids` IDs the groups that hold each; nothing when there are more than `limit` memberships.
+pub(super) fn memberships(row: &Row, ids: usize, limit: usize) -> Decoded<Option<Memberships>> {
+    let numbers = column::<Vec<i64>>(row, 2)?;
+    let groups = column::<Vec<String>>(row, 3)?;
+    let (places, holders) = (column::<Vec<i64>>(row, 4)?, column::<Vec<i64>>(row, 5)?);
+    if places.len() > limit {
+        return Ok(None);
     }
-    Ok(ids.iter().map(|id| names.get(id).cloned().unwrap_or_default()).collect())
+    let mut held = vec![Vec::new(); ids];
+    for (place, group) in places.into_iter().zip(holders) {
+        let unreadable =
+            || Trouble::Unreadable(format!("there are conversations in group {group}, which is not there"));
+        let index = numbers.binary_search(&group).ok().and_then(|index| u32::try_from(index).ok());
+        let index = index.ok_or_else(unreadable)?;
+        // The database counts from 1.
+        let place = usize::try_from(place).ok().and_then(|place| place.checked_sub(1));
+        held.get_mut(place.unwrap_or(usize::MAX)).ok_or_else(unreadable)?.push(index);
+    }
+    Ok(Some(Memberships { groups, held }))
 }
 
 pub(super) fn data(row: &Row, ids: &[&str]) -> Decoded<Vec<ConversationData>> {

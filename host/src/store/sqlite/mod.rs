@@ -19,8 +19,8 @@ use rusqlite::Connection;
 use self::commit::{Committer, Job, Logged, Progress};
 use self::file::LockFile;
 use super::{
-    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
-    StoreResult, Versioned, Watch,
+    Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Memberships, Store, StoreCounts, StoreError,
+    StoreErrorKind, StoreResult, Versioned, Watch,
 };
 use crate::model::{ConversationData, UserId, UserState, Version};
 
@@ -196,8 +196,8 @@ impl Store for SqliteStore {
         self.with_reader(|reader| read::page(reader, user, group, after, limit))
     }
 
-    fn memberships(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<Vec<String>>>> {
-        self.with_reader(|reader| read::memberships(reader, user, ids))
+    fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>> {
+        self.with_reader(|reader| read::memberships(reader, user, ids, limit))
     }
 
     fn data(&self, user: &UserId, ids: &[&str]) -> StoreResult<Versioned<Vec<ConversationData>>> {

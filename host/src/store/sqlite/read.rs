@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
-use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Versioned, log_reaches};
+use crate::store::{
+    Changes, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Versioned, log_reaches,
+};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -99,24 +101,39 @@ pub(super) fn memberships(
     connection: &mut Connection,
     user: &UserId,
     ids: &[&str],
-) -> Read<Versioned<Vec<Vec<String>>>> {
+    limit: usize,
+) -> Read<Versioned<Option<Memberships>>> {
     with_user(
         connection,
         user,
-        || vec![Vec::new(); ids.len()],
+        || Some(Memberships { groups: Vec::new(), held: vec![Vec::new(); ids.len()] }),
         |transaction, user| {
             let groups = group_rows(transaction, user)?;
-            let mut memberships = Vec::with_capacity(ids.len());
+            let mut indices: Vec<(i64, u32)> = groups.iter().map(|(group, _)| *group).zip(0..).collect();
+            indices.sort_unstable();
+            // The groups are the outer loop, each of which is asked for the ID: there is no index by ID alone.
+            let mut holding = transaction.prepare_cached(
+                "SELECT members.group_id FROM groups CROSS JOIN members
+                 ON members.group_id = groups.id AND members.conversation_id = ?2 WHERE groups.user = ?1",
+            )?;
+            let mut found = 0;
+            let mut held = Vec::with_capacity(ids.len());
             for id in ids {
-                let mut names = Vec::new();
-                for (group, entry) in &groups {
-                    if holds(transaction, *group, id)? {
-                        names.push(entry.name.clone());
+                let mut holders = Vec::new();
+                let mut rows = holding.query(params![user, id])?;
+                while let Some(row) = rows.next()? {
+                    found += 1;
+                    if found > limit {
+                        return Ok(None);
                     }
+                    let group: i64 = row.get(0)?;
+                    let place = indices.binary_search_by_key(&group, |(group, _)| *group).ok();
+                    holders.extend(place.and_then(|place| indices.get(place)).map(|(_, index)| *index));
                 }
-                memberships.push(names);
+                holders.sort_unstable();
+                held.push(holders);
             }
-            Ok(memberships)
+            Ok(Some(Memberships { groups: groups.into_iter().map(|(_, entry)| entry.name).collect(), held }))
         },
     )
 }
