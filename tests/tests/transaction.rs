@@ -371,7 +371,7 @@ fn results_and_changes_beyond_their_limits_in_bytes_end_the_call() {
         let mut transaction = begin();
         transaction.create_group("Many", &ids).expect("fits");
         transaction.page_conversations(None, 0, 1).expect("fits");
-        transaction.create_group("Copy", &ids[..10]).expect("fits");
+        transaction.create_group("Copy", &ids[..14]).expect("fits");
         match transaction.page_conversations(None, 0, 1) {
             Err(TransactionError::Fault(fault)) => out_of_bounds(Err(fault), "10000 bytes of conversations"),
             other => unreachable!("{other:?}"),
