@@ -3,8 +3,9 @@
 use convgroups_host::marks::{HIDE, STAR};
 use convgroups_host::model::ConversationData;
 use convgroups_host::plugin::{BUNDLED, CONTRACT};
-use convgroups_host::settings::Limits;
-use convgroups_host::{Host, PluginSource, Settings};
+use convgroups_host::settings::{Limits, Wasi};
+use convgroups_host::{Examiner, Host, PluginSource, Settings};
+use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::{TestStore, user};
 
 #[test]
@@ -66,6 +67,26 @@ fn the_second_start_does_not_compile() {
     }
     assert!(!start(), "a damaged file must not be run");
     assert!(start(), "and is replaced");
+}
+
+#[test]
+fn a_plugin_from_the_cache_is_loaded_without_a_child_process() {
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
+    let start = |examiner, wasi| {
+        let settings = Settings { cache_dir: cache.path().to_owned(), wasi, ..Settings::default() };
+        let plugin = PluginSource::Bytes(component("remembers").to_vec());
+        Host::builder().settings(settings).plugin(plugin).plugin_examiner(examiner).build()
+    };
+    let none = || Examiner::Program { path: "/no/such/program".into(), arguments: Vec::new() };
+    start(none(), Wasi::Refuse).expect_err("it was never examined");
+    let examined = start(examiner(), Wasi::Refuse).expect("it loads");
+    let cached = start(none(), Wasi::Refuse).expect("it is in the cache");
+    assert!(cached.plugin_was_cached() && !examined.plugin_was_cached());
+    let (examined, cached) = (examined.plugin(), cached.plugin());
+    assert!(!cached.imports.is_empty());
+    assert_eq!((&cached.imports, &cached.exports), (&examined.imports, &examined.exports));
+    assert_eq!((&cached.contract, &cached.needs), (&examined.contract, &examined.needs));
+    start(none(), Wasi::Inert).expect_err("with other rights it is examined again");
 }
 
 #[test]
@@ -146,7 +167,8 @@ fn the_reference_plugin_loads_from_bytes_and_from_a_file_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let path = directory.path().join("reference.wasm");
     std::fs::write(&path, BUNDLED).expect("writes");
+    let load = |source| Host::builder().plugin(source).plugin_examiner(examiner()).build().expect("it loads");
     let digests = [PluginSource::Bundled, PluginSource::Bytes(BUNDLED.to_vec()), PluginSource::File(path)]
-        .map(|source| Host::builder().plugin(source).build().expect("it loads").plugin().digest.clone());
+        .map(|source| load(source).plugin().digest.clone());
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
