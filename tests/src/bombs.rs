@@ -71,9 +71,15 @@ pub const NEVER_START: &[(&str, Addition)] =
 /// A plugin as it should be with something added.
 #[must_use]
 pub fn bomb(addition: Addition) -> PluginSource {
+    PluginSource::Bytes(bomb_file(addition))
+}
+
+/// The file of one.
+#[must_use]
+pub fn bomb_file(addition: Addition) -> Vec<u8> {
     let mut bytes = component("remembers").to_vec();
     bytes.extend(addition());
-    PluginSource::Bytes(bytes)
+    bytes
 }
 
 fn imported_type(kind: &str) -> Vec<u8> {

@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use convgroups_host::plugin::{BUNDLED, PluginError};
+use convgroups_host::plugin::BUNDLED;
 use convgroups_host::settings::SandboxSettings;
 use convgroups_host::{BuildError, Examiner, Host, HostBuilder, PluginSource, Settings};
-use convgroups_tests::bombs::{COSTLY, REFUSED, UNDECODABLE, bomb, slow_to_compile};
+use convgroups_tests::bombs::{COSTLY, REFUSED, UNDECODABLE, bomb, bomb_file, slow_to_compile};
 use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::user;
 
@@ -51,16 +51,13 @@ fn children() -> Vec<String> {
 }
 
 /// Loads a plugin from a file, so that this process need not have it in memory, and looks at what that leaves behind.
-fn load(name: &str, plugin: PluginSource) -> Result<Host, PluginError> {
-    let PluginSource::Bytes(bytes) = plugin else { panic!("{name}: bytes") };
+fn load(name: &str, bytes: impl AsRef<[u8]>) -> Result<Host, BuildError> {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let path = directory.path().join("plugin.wasm");
     fs::write(&path, bytes).expect("writes");
     let loaded = measured(name, || builder(COMPILE_MS).plugin(PluginSource::File(path)).build());
-    loaded.map_err(|error| match error {
-        BuildError::Plugin(error) => error,
-        error => panic!("{name}: {error}"),
-    })
+    assert!(matches!(loaded, Ok(_) | Err(BuildError::Plugin(_))), "{name}: {loaded:?}");
+    loaded
 }
 
 fn measured<T>(name: &str, load: impl FnOnce() -> T) -> T {
@@ -76,7 +73,7 @@ fn measured<T>(name: &str, load: impl FnOnce() -> T) -> T {
 
 /// Fills what is there only once, so that it is not counted as a plugin's.
 fn warm_up() {
-    let host = load("a good plugin", PluginSource::Bytes(BUNDLED.to_vec())).expect("it loads");
+    let host = load("a good plugin", BUNDLED).expect("it loads");
     host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("it works");
 }
 
@@ -85,7 +82,7 @@ fn files_that_crash_the_decoder_are_refused_and_say_how_it_ended() {
     let _alone = alone();
     warm_up();
     for &(name, file, reason) in UNDECODABLE {
-        let error = load(name, PluginSource::Bytes(file())).expect_err(name);
+        let error = load(name, file()).expect_err(name);
         let text = error.to_string();
         eprintln!("{name}: {text}");
         assert!(text.contains(reason), "{name}: {text}");
@@ -99,7 +96,7 @@ fn files_that_ask_for_too_much_are_refused_and_the_host_keeps_its_memory() {
     let _alone = alone();
     warm_up();
     for &(name, addition, reason) in REFUSED {
-        let error = load(name, bomb(addition)).expect_err(name);
+        let error = load(name, bomb_file(addition)).expect_err(name);
         let text = error.to_string();
         eprintln!("{name}: {}", text.chars().take(300).collect::<String>());
         assert!(text.contains(reason), "{name}: {text}");
@@ -112,7 +109,7 @@ fn files_that_are_costly_to_compile_are_refused_or_loaded_and_the_host_keeps_its
     let _alone = alone();
     warm_up();
     for &(name, addition) in COSTLY {
-        let loaded = load(name, bomb(addition));
+        let loaded = load(name, bomb_file(addition));
         match &loaded {
             Ok(_) => eprintln!("{name}: loaded"),
             Err(error) => eprintln!("{name}: {}", error.to_string().chars().take(300).collect::<String>()),

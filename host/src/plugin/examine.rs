@@ -131,15 +131,15 @@ pub fn examiner_main() -> ExitCode {
         return fails(&format!("the limits for examining plugins cannot be set: {error}"));
     }
     let work = move || match io::stdin().as_fd().try_clone_to_owned() {
-        Ok(input) => respond(&request, &File::from(input)).unwrap_or_else(failed),
-        Err(error) => failed(error),
+        Ok(input) => respond(&request, &File::from(input)).unwrap_or_else(|error| failed(&error)),
+        Err(error) => failed(&error),
     };
     let thread = std::thread::Builder::new().name("examiner".to_owned()).stack_size(STACK_BYTES).spawn(work);
     let answer = match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(answer)) => answer,
         // It has said so on standard error.
         Ok(Err(_)) => return ExitCode::from(PANICKED),
-        Err(error) => failed(error),
+        Err(error) => failed(&error),
     };
     let mut written = answer.written();
     if written.len() > MAX_ANSWER_BYTES {
@@ -160,7 +160,7 @@ fn fails(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn failed(error: io::Error) -> Answer {
+fn failed(error: &io::Error) -> Answer {
     Answer::problem(PluginError::NotExaminable(error.to_string()))
 }
 

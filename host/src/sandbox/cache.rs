@@ -212,7 +212,7 @@ fn read_whole(path: &Path) -> Option<(Vec<u8>, File)> {
     match read_parts(&mut file) {
         Ok(None) => tracing::warn!(file = %path.display(), "the compiled plugin is damaged; compiling again"),
         Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "the compiled plugin cannot be read; compiling again")
+            tracing::warn!(file = %path.display(), %error, "the compiled plugin cannot be read; compiling again");
         }
         Ok(read) => return read,
     }

@@ -90,7 +90,7 @@ impl Sandbox {
 
     /// How many compilations the cache on disk has spared this process.
     pub(crate) fn cache_hits(&self) -> usize {
-        self.cache.as_ref().map_or(0, |cache| cache.hits())
+        self.cache.as_ref().map_or(0, CompileCache::hits)
     }
 
     /// What a plugin was compiled to and the note that goes with it, from the cache or as `make` makes them. The plugin is known
@@ -105,7 +105,7 @@ impl Sandbox {
     ) -> Result<Kept, E> {
         let made = |made: Result<(Vec<u8>, File), E>| {
             let (note, code) = made?;
-            let component = code::load(&self.engine, &code).map_err(refused)?;
+            let component = code::load(&self.engine, &code).map_err(|error| refused(&error))?;
             Ok((Kept { note, component }, code))
         };
         let Some(cache) = &self.cache else { return made(make()).map(|(kept, _)| kept) };
@@ -130,7 +130,7 @@ impl Sandbox {
 
     /// Resolves the imports of a component.
     pub(crate) fn link(&self, component: &Component, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
-        link(&self.engine, component, needs_wasi).map_err(refused)
+        link(&self.engine, component, needs_wasi).map_err(|error| refused(&error))
     }
 }
 
@@ -142,18 +142,18 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     pub(crate) fn new(settings: &SandboxSettings) -> Result<Self, NotCompiled> {
-        Ok(Self { engine: Engine::new(&configuration(settings)).map_err(refused)? })
+        Ok(Self { engine: Engine::new(&configuration(settings)).map_err(|error| refused(&error))? })
     }
 
     /// Compiles a component on so many threads, to what [`Sandbox::kept_or_made`] loads.
     pub(crate) fn compile(&self, bytes: &[u8], threads: usize) -> Result<Vec<u8>, NotCompiled> {
-        on_threads(threads, || self.engine.precompile_component(bytes)).map_err(refused)
+        on_threads(threads, || self.engine.precompile_component(bytes)).map_err(|error| refused(&error))
     }
 
     /// Does with compiled code all that a sandbox does when it loads it.
     pub(crate) fn load(&self, code: &File, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
-        let component = code::load(&self.engine, code).map_err(refused)?;
-        link(&self.engine, &component, needs_wasi).map_err(refused)
+        let component = code::load(&self.engine, code).map_err(|error| refused(&error))?;
+        link(&self.engine, &component, needs_wasi).map_err(|error| refused(&error))
     }
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn refused(error: wasmtime::Error) -> NotCompiled {
+fn refused(error: &wasmtime::Error) -> NotCompiled {
     NotCompiled::Refused(format!("{error:#}"))
 }
 
