@@ -3,8 +3,9 @@
 use convgroups_host::marks::{HIDE, STAR};
 use convgroups_host::model::ConversationData;
 use convgroups_host::plugin::{BUNDLED, CONTRACT};
-use convgroups_host::settings::{Limits, Wasi};
+use convgroups_host::settings::{Limits, SandboxSettings, Wasi};
 use convgroups_host::{Examiner, Host, PluginSource, Settings};
+use convgroups_tests::bombs::{bomb, slow_to_compile};
 use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::{TestStore, user};
 
@@ -67,6 +68,15 @@ fn the_second_start_does_not_compile() {
     }
     assert!(!start(), "a damaged file must not be run");
     assert!(start(), "and is replaced");
+}
+
+#[test]
+fn in_process_a_host_waits_no_longer_than_its_limit_for_a_plugin() {
+    let sandbox = SandboxSettings { max_compile_ms: 50, ..SandboxSettings::default() };
+    let settings = Settings { cache: false, sandbox, ..Settings::default() };
+    let host = Host::builder().settings(settings).plugin(bomb(slow_to_compile)).plugin_examiner(Examiner::InProcess);
+    let error = host.build().expect_err("it takes seconds").to_string();
+    assert!(error.contains("longer than 50 ms to read, check and compile (sandbox.max_compile_ms)"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The host's side of an examination in a child process: starts it, waits for it, ends it, and reads what it has found.
+//! The host's side of an examination in a child process: starts the child, waits for it, kills it, and reads its answer.
 //!
-//! Nothing that comes from the child is trusted: it has read a file that was perhaps made to take it over.
+//! Nothing from the child is trusted, because the file that it reads may be made to take it over.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek};
@@ -21,9 +21,9 @@ use crate::settings::{SandboxSettings, Wasi};
 const MAX_SAID_BYTES: u64 = 4 << 10;
 /// How much of that is shown.
 const MAX_SAID_CHARS: usize = 300;
-/// How often to look whether a child that has closed its output has ended.
+/// How often to check whether a child that has closed its output has exited.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// What a child needs of the host's environment: where its libraries are. Keys and passwords may stand in the rest.
+/// Variables that the child gets: where its libraries are. The others may hold keys and passwords.
 const KEPT_VARIABLES: [&str; 2] = ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 
 /// Where plugins that are not built in are decoded, checked and compiled.
@@ -59,13 +59,13 @@ impl Examiner {
     }
 }
 
-/// What a child has found.
+/// The result of an examination.
 pub(super) struct Found {
     pub(super) description: Option<Description>,
     pub(super) problem: Option<PluginError>,
 }
 
-/// A program that examines plugins, and what it is to go by.
+/// A program that examines plugins, and the settings it gets.
 pub(super) struct Program<'a> {
     pub(super) path: &'a PathBuf,
     pub(super) arguments: &'a [OsString],
@@ -74,7 +74,7 @@ pub(super) struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// Has a component examined. If nothing is wrong with it, its file has what it was compiled to afterwards.
+    /// Has a component examined. If there is no problem, its file holds the compiled code afterwards.
     pub(super) fn examine(&self, component: &Component, within: &Deadline) -> Result<Found, PluginError> {
         let Answer { description, problem, code_bytes } = self.step(Step::Compile, component, within)?;
         if problem.is_some() {
@@ -110,7 +110,7 @@ impl Program<'_> {
     }
 }
 
-/// A child that is ended and waited for in any case.
+/// A child that is killed and waited for when this is dropped.
 struct Running(Child);
 
 impl Running {
@@ -122,7 +122,7 @@ impl Running {
         let read = move || {
             let mut written = Vec::new();
             let read = output.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut written);
-            // Nobody waits any longer when it took too long.
+            // After the deadline the receiver is gone.
             let _ = sender.send(read.map(|_| written));
         };
         std::thread::Builder::new().name("convgroups-examiner".to_owned()).spawn(read).map_err(failed)?;
@@ -135,7 +135,7 @@ impl Running {
             return Answer::read(&written).map_err(|reason| not_examined(&reason));
         }
         let status = self.ended(within)?;
-        // The child has ended, so that all is there; unless a child of its own, which it should not have, could still write.
+        // The child has exited, so all is there, unless a child of its own keeps the pipe open.
         let said = said.and_then(|said| said.recv_timeout(within.left()).ok()).unwrap_or_default();
         if !status.success() {
             return Err(not_examined(&how(status, &said)));
@@ -156,18 +156,18 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already, and then there is nothing to do.
+        // Both fail if the child has exited and was waited for, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Reads the beginning of what a child says, and drops the rest, so that it never waits for a reader.
+/// Reads the beginning of a child's standard error and discards the rest, so that the child never blocks on it.
 fn listen(mut from: ChildStderr) -> io::Result<Receiver<String>> {
     let (sender, receiver) = channel();
     let listen = move || {
         let mut said = Vec::new();
-        // What cannot be read is not shown; nobody may wait for it.
+        // Unreadable output is not shown, and after the deadline the receiver is gone.
         let _ = from.by_ref().take(MAX_SAID_BYTES).read_to_end(&mut said);
         let _ = io::copy(&mut from, &mut io::sink());
         let _ = sender.send(String::from_utf8_lossy(&said).into_owned());
@@ -176,14 +176,14 @@ fn listen(mut from: ChildStderr) -> io::Result<Receiver<String>> {
     Ok(receiver)
 }
 
-/// How a child ended that has not answered.
+/// Says how a child ended that has not answered.
 fn how(status: ExitStatus, said: &str) -> String {
     let ended = match (status.signal(), status.code()) {
         (Some(signal), _) => format!("its examiner was ended by signal {signal}{}", meaning(signal)),
         (None, Some(101)) => "its examiner panicked".to_owned(),
         (None, code) => format!("its examiner ended with exit code {}", code.unwrap_or_default()),
     };
-    // How to get a backtrace is of no use to who reads this.
+    // Operators have no use for the hint about backtraces.
     let is_told = |line: &&str| !line.is_empty() && !line.starts_with("note: run with");
     let said: Vec<&str> = said.lines().map(str::trim).filter(is_told).collect();
     if said.is_empty() { ended } else { format!("{ended}: {}", escape::for_people(&said.join("; "), MAX_SAID_CHARS)) }

@@ -4,8 +4,8 @@
 //! of kilobytes can make them take gigabytes or hours. Counting what a file has beforehand does not bound that, so the process
 //! sets limits for itself that the system enforces, before it looks at the file.
 //!
-//! The file is standard input, a regular file without a name. What it was compiled to replaces it there, so that the host maps
-//! that and never has a copy in its own memory. The answer is JSON on standard output.
+//! The plugin is standard input, a regular file without a name. The compiled code replaces it in that file, which the host maps,
+//! so that the host never has a copy in its own memory. The answer is JSON on standard output.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -21,10 +21,10 @@ use super::source::read_from_start;
 use crate::sandbox::{Compiler, NotCompiled, STACK_BYTES};
 use crate::settings::{SandboxSettings, Wasi};
 
-/// How much an answer may have. Names and differences that are longer are of no plugin that could be loaded.
+/// Size of an answer. A plugin that could be loaded has far shorter names.
 pub(super) const MAX_ANSWER_BYTES: usize = 256 << 10;
-/// What loading a compiled plugin may take of the host's memory. Machine code does not count before it runs; what does are the
-/// tables beside it, which files can be written to make large.
+/// Memory of the host that loading a compiled plugin may take. Machine code takes none before it runs; the tables beside it do, and
+/// a hostile file can make them large.
 const MAX_LOADED_BYTES: u64 = 40 << 20;
 /// Compiled code of a plugin may be twice as large as its file, or this. Where memory is checked in code, JavaScript's engines
 /// become three times as large as they are.
@@ -32,7 +32,7 @@ const MAX_CODE_BYTES: u64 = 64 << 20;
 /// The exit code of a process that panics, in Rust.
 const PANICKED: u8 = 101;
 
-/// What the process is to do with its standard input.
+/// What the process does with its standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Step {
@@ -42,7 +42,7 @@ pub(super) enum Step {
     Load,
 }
 
-/// What is asked of the process, as its last argument.
+/// The request to the process: its last argument.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) step: Step,
@@ -50,20 +50,20 @@ pub(super) struct Request {
     pub(super) wasi: Wasi,
 }
 
-/// What the process has found.
+/// The answer of the process.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Answer {
-    /// What the plugin says of itself, if it could be decoded.
+    /// The plugin's description, if it could be decoded.
     pub(super) description: Option<Description>,
     /// Why it cannot be loaded.
     pub(super) problem: Option<PluginError>,
-    /// How much it was compiled to.
+    /// Size of the compiled code.
     pub(super) code_bytes: u64,
 }
 
 impl Answer {
-    /// Reads what a process has written. It may be anything: the process has read a file that nobody trusts.
+    /// Parses what a process has written, which may be anything.
     pub(super) fn read(written: &[u8]) -> Result<Self, String> {
         if written.len() > MAX_ANSWER_BYTES {
             return Err(format!("its answer is longer than {MAX_ANSWER_BYTES} bytes"));
@@ -92,12 +92,12 @@ pub fn examiner_answer(written: &[u8]) -> Result<(Option<String>, Vec<u8>), Stri
     Ok((answer.problem.as_ref().map(ToString::to_string), answer.written()))
 }
 
-/// How much a plugin of the largest allowed size may be compiled to.
+/// Returns the largest size of compiled code.
 pub(super) fn max_code_bytes(settings: &SandboxSettings) -> u64 {
     settings.max_plugin_bytes.saturating_mul(2).max(MAX_CODE_BYTES)
 }
 
-/// What is known of a component, and what it was compiled to or why not.
+/// A component's description, and its compiled code or the problem.
 pub(super) struct Examined {
     pub(super) description: Option<Description>,
     pub(super) code: Result<Vec<u8>, PluginError>,
@@ -111,7 +111,7 @@ pub(super) fn examine(compiler: &Compiler, bytes: &[u8], wasi: Wasi, threads: us
     };
     let description = decoded.description();
     let checked = description.check_imports(wasi).and_then(|()| decoded.check_contract());
-    // What was decoded may take as much memory as what the compiler makes.
+    // Decoded types may take as much memory as the compiler needs.
     drop(decoded);
     let code = checked.and_then(|()| Ok(compiler.compile(bytes, threads)?));
     Examined { description: Some(description), code }
@@ -137,7 +137,7 @@ pub fn examiner_main() -> ExitCode {
     let thread = std::thread::Builder::new().name("examiner".to_owned()).stack_size(STACK_BYTES).spawn(work);
     let answer = match thread.map(std::thread::JoinHandle::join) {
         Ok(Ok(answer)) => answer,
-        // It has said so on standard error.
+        // The panic's message is on standard error.
         Ok(Err(_)) => return ExitCode::from(PANICKED),
         Err(error) => failed(&error),
     };
@@ -155,7 +155,7 @@ pub fn examiner_main() -> ExitCode {
 }
 
 fn fails(message: &str) -> ExitCode {
-    // Nobody may be there to read it.
+    // Nothing can be done if it cannot be written.
     let _ = writeln!(io::stderr(), "{message}");
     ExitCode::FAILURE
 }
@@ -194,7 +194,7 @@ fn compile(compiler: &Compiler, request: &Request, mut file: &File) -> io::Resul
     Ok(Answer { description, problem: None, code_bytes: code.len() as u64 })
 }
 
-/// Does all that a host does to load compiled code, to see what that takes.
+/// Loads compiled code as a host does, and measures the memory that this takes.
 fn load(compiler: &Compiler, wasi: Wasi, file: &File) -> io::Result<Answer> {
     let before = memory("VmRSS:")?;
     let loaded = compiler.load(file, wasi == Wasi::Inert);
@@ -209,7 +209,7 @@ fn load(compiler: &Compiler, wasi: Wasi, file: &File) -> io::Result<Answer> {
     })
 }
 
-/// A figure of this process's memory, in bytes.
+/// Reads a figure of this process's memory, in bytes.
 #[cfg(target_os = "linux")]
 fn memory(name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -220,29 +220,29 @@ fn memory(name: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("/proc/self/status has no {name}")))
 }
 
-/// There is no such figure here: what loading takes is bounded by the address space alone.
+/// Other systems have no such figure: loading is bounded by the address space alone.
 #[cfg(not(target_os = "linux"))]
 fn memory(_: &str) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Gives up, for good, what the work does not need.
+/// Sets the limits of this process, for good.
 fn confine(request: &Request) -> io::Result<()> {
     let SandboxSettings { max_compile_ms, max_compile_memory_bytes, .. } = request.sandbox;
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
-        // Where memory runs out, this process is to be ended and not the host. That is the system's to grant.
+        // When memory runs out, the kernel should kill this process and not the host. It may refuse, which is no reason to stop.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // Programs that collect core files ignore the limit on their size.
+        // Programs that collect core files ignore RLIMIT_CORE.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     }
     let file_bytes = match request.step {
         Step::Compile => max_code_bytes(&request.sandbox),
         Step::Load => 0,
     };
-    // The host ends this process by the clock, and this limit if the host cannot.
+    // The host kills this process by the clock; this limit works also if the host cannot.
     let seconds = max_compile_ms.div_ceil(1000).saturating_add(1);
     for (resource, limit) in [
         (Resource::As, max_compile_memory_bytes),

@@ -68,10 +68,10 @@ pub enum PluginError {
     /// It does not provide the operations.
     #[error("the plugin does not export {CONTRACT}'s interface conversation-groups; it exports {}", list(.0))]
     NoExport(Vec<String>),
-    /// The process that was to read it was not up to it, or could not be started.
+    /// The process that examines it crashed, was killed or could not be started.
     #[error("the plugin could not be examined: {0}")]
     NotExaminable(String),
-    /// It becomes more than a host can hold.
+    /// Its compiled code or description is too large.
     #[error("the plugin costs too much to load: {0}")]
     TooCostly(String),
     /// It took too long to read, check and compile.
@@ -184,7 +184,7 @@ fn examine(
     })
 }
 
-/// What a plugin says of itself, and a file with what it is compiled to or why it is not.
+/// A plugin's description, and a file with its compiled code or the problem.
 type Made = (Option<Description>, Result<File, PluginError>);
 
 fn make(
@@ -198,7 +198,7 @@ fn make(
         Examiner::Program { path, arguments } if !source.is_trusted() => {
             let program = Program { path, arguments, sandbox: sandbox.settings(), wasi: sandbox.wasi() };
             let Found { description, problem } = program.examine(&component, deadline)?;
-            // Said again by this process, which is the one that gives plugins what they import.
+            // Checked again here, because this process provides the imports.
             let problem = problem.or_else(|| description.as_ref()?.check_imports(sandbox.wasi()).err());
             Ok((description, problem.map_or(Ok(component.file), Err)))
         }
@@ -218,8 +218,8 @@ fn make(
     }
 }
 
-/// On how many threads a plugin is compiled in this process. One that came from elsewhere may be made to take long, and leaves
-/// the other processors to calls.
+/// Returns the number of threads for compiling a plugin in this process. Untrusted plugins may compile slowly, and leave the other
+/// processors to calls.
 fn threads(source: &PluginSource) -> usize {
     if source.is_trusted() { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) } else { 1 }
 }

@@ -28,7 +28,7 @@ pub enum PluginSource {
 }
 
 impl PluginSource {
-    /// Whether it was built with this program, so that it can be decoded and compiled here without risk.
+    /// Whether the plugin is part of this program, so that it can be decoded and compiled in process without risk.
     pub(crate) fn is_trusted(&self) -> bool {
         match self {
             #[cfg(feature = "bundled-plugin")]
@@ -37,7 +37,7 @@ impl PluginSource {
         }
     }
 
-    /// Copies the plugin, of which there may be so many bytes, into a file that nobody else can change.
+    /// Copies the plugin, up to a limit in bytes, into a file that no other process can change.
     pub(super) fn read(&self, max_bytes: u64, within: &Deadline) -> Result<Component, PluginError> {
         match self {
             #[cfg(feature = "bundled-plugin")]
@@ -57,13 +57,13 @@ impl PluginSource {
     }
 }
 
-/// Opens a regular file. To open or to read anything else may wait for another program, or never come to an end.
+/// Opens a regular file. Opening or reading anything else may wait for another program, or never end.
 fn open(path: &Path) -> io::Result<File> {
     let regular = |metadata: &fs::Metadata| {
         let reason = "it is not a regular file; copy the plugin to one first";
         if metadata.is_file() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, reason)) }
     };
-    // Before it is opened, because that alone sets some devices in motion; and after, for the name may mean another by then.
+    // Before opening, because opening alone starts some devices; and after, because the path may name another file by then.
     regular(&fs::metadata(path)?)?;
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     regular(&file.metadata()?)?;
@@ -81,12 +81,12 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Begins now.
+    /// Starts now.
     pub(super) fn after(max_ms: u64) -> Self {
         Self { at: Instant::now() + Duration::from_millis(max_ms), max_ms }
     }
 
-    /// What is left of it.
+    /// Returns the time that is left.
     pub(super) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
@@ -96,7 +96,7 @@ impl Deadline {
         if self.left().is_zero() { Err(self.missed()) } else { Ok(()) }
     }
 
-    /// What a plugin is refused with that took longer.
+    /// Returns the error for a plugin that takes longer.
     pub(super) fn missed(&self) -> PluginError {
         PluginError::TooSlow { max_ms: self.max_ms }
     }
@@ -135,13 +135,13 @@ impl Component {
         Ok(Self { file, bytes, digest: hex(&digest.finalize()) })
     }
 
-    /// All bytes, for who does without a child process.
+    /// Returns all bytes, for examining in this process.
     pub(super) fn read_all(&self) -> io::Result<Vec<u8>> {
         read_from_start(&self.file)
     }
 }
 
-/// All that is in a file.
+/// Reads a file from its first byte to its last.
 pub(super) fn read_from_start(mut file: &File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.rewind()?;
