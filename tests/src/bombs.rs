@@ -20,9 +20,6 @@ type Addition = fn() -> Vec<u8>;
 
 /// Those that are not loaded, each with words of the reason.
 pub const REFUSED: &[(&str, Addition, &str)] = &[
-    ("nests_types", nests_types, ""),
-    ("nests_components", nests_components, ""),
-    ("multiplies_instances", multiplies_instances, ""),
     ("has_a_hundred_core_instances", has_a_hundred_core_instances, "configured maximum of 16"),
     ("has_thousands_of_core_instances", has_thousands_of_core_instances, "instances"),
     ("has_thousands_of_instances", has_thousands_of_instances, "instances"),
@@ -36,6 +33,9 @@ pub const REFUSED: &[(&str, Addition, &str)] = &[
 
 /// Those that cost much time or memory to check or to compile. Whether they are loaded depends on the machine and the limits.
 pub const COSTLY: &[(&str, Addition)] = &[
+    ("nests_types", nests_types),
+    ("nests_components", nests_components),
+    ("multiplies_instances", multiplies_instances),
     ("has_types_without_end", has_types_without_end),
     ("has_functions_without_end", has_functions_without_end),
     ("has_a_huge_function", has_a_huge_function),

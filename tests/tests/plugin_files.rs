@@ -145,7 +145,7 @@ fn plugin_paths_that_are_not_regular_files_are_refused_at_once() {
     let pipe = directory.path().join("pipe");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe can be made");
-    for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/tty"), directory.path()] {
+    for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null"), directory.path()] {
         let error = builder(COMPILE_MS).plugin(PluginSource::File(path.to_owned())).build();
         let error = error.expect_err("it is no file").to_string();
         assert!(error.contains("could not read the plugin") && error.contains("not a regular file"), "{error}");
@@ -163,8 +163,10 @@ fn a_growing_plugin_file_is_read_up_to_its_size_limit() {
         scope.spawn(|| {
             use std::io::Write;
             let mut file = fs::OpenOptions::new().append(true).open(&path).expect("opens");
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) && file.metadata().expect("reads").len() < 1 << 30 {
-                file.write_all(&[0; 1 << 20]).expect("writes");
+            let more = vec![0; 64 << 10];
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) && file.metadata().expect("reads").len() < 256 << 20
+            {
+                file.write_all(&more).expect("writes");
             }
         });
         while fs::metadata(&path).expect("reads").len() < 2 << 20 {
@@ -212,26 +214,25 @@ fn an_examiner_that_does_not_examine_is_a_refusal() {
     };
     let missing = Examiner::Program { path: "/no/such/program".into(), arguments: Vec::new() };
     let answer = |answer: &str| shell(&format!("printf '%s' '{answer}'"));
-    for (examiner, reason) in [
-        (missing, "could not start /no/such/program"),
-        (shell("exit 3"), "exit code 3"),
-        (shell("echo what happened >&2; exit 101"), "panicked: what happened"),
-        (shell(r"printf 'a\033[31mb' >&2; exit 1"), r"a\u{1b}[31mb"),
-        (shell("kill -9 $$"), "signal 9 (it was killed"),
-        (shell("kill -24 $$"), "signal 24 (processor time"),
-        (shell("true"), "its answer cannot be read"),
-        (shell("yes"), "its answer is longer than 262144 bytes"),
-        (shell("exec sleep 1000"), "longer than 1000 ms"),
-        (shell("exec >&-; exec sleep 1000"), "longer than 1000 ms"),
-        (answer("[]"), "its answer cannot be read"),
-        (answer(r#"{"description":null,"problem":null,"code_bytes":7}"#), "announced 7 bytes of code"),
-        (
-            answer(r#"{"description":null,"problem":{"NotExaminable":"so"},"code_bytes":0}"#),
-            "could not be examined: so",
-        ),
+    // Long enough on a busy machine, but for those that never end.
+    let (long, short) = (60_000, 300);
+    for (examiner, max_compile_ms, reason) in [
+        (missing, long, "could not start /no/such/program"),
+        (shell("exit 3"), long, "exit code 3"),
+        (shell("echo what happened >&2; exit 101"), long, "panicked: what happened"),
+        (shell(r"printf 'a\033[31mb' >&2; exit 1"), long, r"a\u{1b}[31mb"),
+        (shell("kill -9 $$"), long, "signal 9 (it was killed"),
+        (shell("kill -24 $$"), long, "signal 24 (processor time"),
+        (shell("true"), long, "its answer cannot be read"),
+        (shell("exec yes"), long, "its answer is longer than 262144 bytes"),
+        (shell("exec sleep 1000"), short, "longer than 300 ms"),
+        (shell("exec >&-; exec sleep 1000"), short, "longer than 300 ms"),
+        (answer("[]"), long, "its answer cannot be read"),
+        (answer(r#"{"description":null,"problem":null,"code_bytes":7}"#), long, "announced 7 bytes of code"),
+        (answer(r#"{"description":null,"problem":{"NotExaminable":"so"},"code_bytes":0}"#), long, "examined: so"),
     ] {
         let plugin = PluginSource::Bytes(BUNDLED.to_vec());
-        let loaded = builder(1000).plugin_examiner(examiner.clone()).plugin(plugin).build();
+        let loaded = builder(max_compile_ms).plugin_examiner(examiner.clone()).plugin(plugin).build();
         let error = loaded.expect_err("nothing was examined").to_string();
         assert!(error.contains(reason), "{examiner:?}: {error}");
         assert_eq!(children(), [""; 0], "{examiner:?}");

@@ -244,14 +244,16 @@ fn confine(request: &Request) -> io::Result<()> {
     };
     // The host kills this process by the clock; this limit works also if the host cannot.
     let seconds = max_compile_ms.div_ceil(1000).saturating_add(1);
-    for (resource, limit) in [
-        (Resource::As, max_compile_memory_bytes),
-        (Resource::Cpu, seconds),
-        (Resource::Core, 0),
-        (Resource::Fsize, file_bytes),
+    for (resource, soft, hard) in [
+        (Resource::As, max_compile_memory_bytes, max_compile_memory_bytes),
+        // The soft limit has a signal of its own, which says what happened.
+        (Resource::Cpu, seconds, seconds.saturating_add(1)),
+        (Resource::Core, 0, 0),
+        (Resource::Fsize, file_bytes, file_bytes),
     ] {
-        let limit = getrlimit(resource).maximum.map_or(limit, |least| least.min(limit));
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+        // A limit that is lower already stays.
+        let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        setrlimit(resource, Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) })?;
     }
     Ok(())
 }
