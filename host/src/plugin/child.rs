@@ -50,6 +50,32 @@ impl Examiner {
     /// This program again, which calls [`examiner_main`](super::examiner_main) when it is started with these arguments, and one
     /// more. It is the program that runs, also if its file has been replaced.
     ///
+    /// ```no_run
+    /// use std::process::ExitCode;
+    ///
+    /// use convgroups_host::plugin::examiner_main;
+    /// use convgroups_host::{Examiner, Host, PluginSource};
+    ///
+    /// fn main() -> ExitCode {
+    ///     if std::env::args_os().nth(1).is_some_and(|argument| argument == "examine-plugin") {
+    ///         return examiner_main();
+    ///     }
+    ///     match serve() {
+    ///         Ok(()) => ExitCode::SUCCESS,
+    ///         Err(_) => ExitCode::FAILURE,
+    ///     }
+    /// }
+    ///
+    /// fn serve() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let examiner = Examiner::this_program(["examine-plugin"])?;
+    ///     let plugin = PluginSource::File("my-plugin.wasm".into());
+    ///     let host = Host::builder().plugin(plugin).plugin_examiner(examiner).build()?;
+    ///     // …
+    /// #   drop(host);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the system does not tell which program this is.
