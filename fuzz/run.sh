@@ -2,7 +2,8 @@
 # Every target, or those that are named, for FUZZ_SECONDS each (600), JOBS of them side by side (1). Tells what each did; fails
 # when one has found something, which is then in fuzz/artifacts/.
 #
-# --sanitizer none: the host's code is safe Rust but for one place, which no input reaches; so no nightly compiler is needed.
+# --sanitizer none: the host's code is safe Rust but for one place, which loads what wasmtime has compiled; so no nightly compiler
+# is needed.
 # --no-cfg-fuzzing: some dependencies do other things than in earnest where they know that they are fuzzed.
 set -eu
 cd "$(dirname "$0")/.."

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use convgroups_host::model::{Change, ConversationData, Origin, UserState};
 use convgroups_host::settings::{CallSettings, SandboxSettings};
 use convgroups_host::store::{Commit, CommitOutcome, Skip, Store, Versioned};
-use convgroups_host::{Host, MemoryStore, PluginSource, Settings, UserId};
+use convgroups_host::{Examiner, Host, MemoryStore, PluginSource, Settings, UserId};
 
 /// Where plugins that were compiled once are kept, so that a host with one of them is made quickly.
 const COMPILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/fuzz/compiled");
@@ -36,7 +36,8 @@ pub fn patient_settings() -> Settings {
 #[must_use]
 pub fn host(settings: Settings, plugin: PluginSource) -> Host {
     let host = Host::builder().settings(settings).store(MemoryStore::new()).plugin(plugin);
-    host.build().expect("the plugin loads")
+    // It is one of our own.
+    host.plugin_examiner(Examiner::InProcess).build().expect("the plugin loads")
 }
 
 /// A user's id that is known to be valid.

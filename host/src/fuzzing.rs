@@ -1,7 +1,8 @@
-//! For fuzzing: the server without connections.
+//! For fuzzing: the server without connections, and what is read from other processes.
 
 use axum::Router;
 
+pub use crate::plugin::examiner_answer;
 use crate::server::Server;
 
 /// What answers a server's requests.

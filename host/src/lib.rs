@@ -68,7 +68,7 @@ pub mod store;
 
 pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
 pub use model::{UserId, Version};
-pub use plugin::PluginSource;
+pub use plugin::{Examiner, PluginSource};
 pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds};
 pub use settings::Settings;
 pub use store::MemoryStore;

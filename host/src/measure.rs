@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::api::{Answer, OperationError, Request};
 use crate::call::{BuildError, HostBuilder, Runner};
 use crate::model::UserId;
-use crate::plugin::{self, Plugin, PluginSource};
+use crate::plugin::{self, Examiner, Plugin, PluginSource};
 use crate::sandbox::{Ended, Ran, Sandbox, Warm};
 use crate::settings::{Limits, Settings};
 use crate::store::{Bounds, SqliteStore, Store, StoreResult, Transaction};
@@ -40,7 +40,7 @@ impl Bare {
     pub fn new(store: Arc<dyn Store>, user: UserId) -> Result<Self, BuildError> {
         let Settings { sandbox, wasi, limits, .. } = Settings::default();
         let sandbox = Sandbox::new(sandbox, wasi, 64, None).map_err(BuildError::Sandbox)?;
-        let plugin = plugin::load(&sandbox, PluginSource::Bundled)?;
+        let plugin = plugin::load(&sandbox, &PluginSource::Bundled, &Examiner::InProcess)?;
         Ok(Self { sandbox, plugin, limits: Arc::new(limits), store, user })
     }
 

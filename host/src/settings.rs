@@ -59,7 +59,7 @@ impl Default for Settings {
 }
 
 /// What plugins may do with WASI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wasi {
     /// A plugin that imports any of it is not loaded.
@@ -157,11 +157,11 @@ pub struct SandboxSettings {
     pub max_changes: u32,
     /// Size of a plugin's file, in bytes. Default 32 MiB.
     pub max_plugin_bytes: u64,
-    /// Size of one function in a plugin, in bytes. Default 256 KiB, which can take a gibibyte of memory to compile; JavaScript's
-    /// engines have functions of 170 KiB.
-    pub max_function_bytes: u64,
-    /// How long a plugin may take to compile, in milliseconds; then it is not loaded. Default 60,000.
+    /// How long it may take to read, check and compile a plugin, in milliseconds; then it is not loaded. Default 60,000.
     pub max_compile_ms: u64,
+    /// Address space of the process that checks and compiles a plugin which is not built in, in bytes. Default 2 GiB; at least
+    /// 256 MiB.
+    pub max_compile_memory_bytes: u64,
     /// Memory that a sandbox keeps for the next call, zeroed rather than given back to the system, in bytes. Default
     /// 256 KiB.
     pub keep_resident_bytes: usize,
@@ -182,8 +182,8 @@ impl Default for SandboxSettings {
             max_ids_per_import: 10_000,
             max_changes: 10_000,
             max_plugin_bytes: 32 << 20,
-            max_function_bytes: 256 << 10,
             max_compile_ms: 60_000,
+            max_compile_memory_bytes: 2 << 30,
             keep_resident_bytes: 256 << 10,
         }
     }
@@ -202,10 +202,6 @@ impl SandboxSettings {
             max_result_bytes: self.max_crossing_bytes,
             max_held_bytes: self.max_memory_bytes,
         }
-    }
-
-    pub(crate) fn compile_time(&self) -> Duration {
-        Duration::from_millis(self.max_compile_ms)
     }
 }
 
@@ -437,6 +433,7 @@ impl Settings {
         let batch = u64::from(limits.max_conversations_per_call);
         within("sandbox.max_changes", sandbox.max_changes.into(), batch + 1, 1_000_000)?;
         within("sandbox.max_compile_ms", sandbox.max_compile_ms, 1, 3_600_000)?;
+        within("sandbox.max_compile_memory_bytes", sandbox.max_compile_memory_bytes, 256 << 20, 1 << 40)?;
         within("sandbox.max_crossing_bytes", sandbox.max_crossing_bytes as u64, 64 << 10, 1 << 30)?;
         within("calls.max_concurrent", calls.max_concurrent.into(), 1, 10_000)?;
         within("calls.timeout_ms", calls.timeout_ms, 1, 3_600_000)?;

@@ -1013,6 +1013,8 @@ fn a_setting_that_does_not_exist_or_cannot_be_is_wrong_usage() {
         ("limits.max_marked_conversations=1000001", "must be 0 to 1000000"),
         ("limits.max_custom_data_bytes=4097", "limits.max_custom_data_bytes: is 4097, must be 0 to 4096"),
         ("sandbox.max_memory_bytes=1", "sandbox.max_memory_bytes"),
+        ("sandbox.max_function_bytes=262144", "max_function_bytes"),
+        ("sandbox.max_compile_memory_bytes=1000", "sandbox.max_compile_memory_bytes: is 1000, must be 268435456 to"),
         ("calls.max_concurrent=0", "calls.max_concurrent"),
         ("calls.max_attempts=0", "calls.max_attempts"),
         ("events.keep_per_user=0", "events.keep_per_user"),
@@ -1132,6 +1134,57 @@ fn what_is_no_plugin_is_inspected_with_a_reason_and_not_loaded() {
     place.run(&["inspect", "."]).fails(1, &["could not read the plugin ."]);
     let limit = ["inspect", "plugin.wasm", "--set", "sandbox.max_plugin_bytes=1000"];
     place.run(&limit).fails(1, &["sandbox.max_plugin_bytes"]);
+}
+
+/// A component that imports a type of a function, which panics in the library that decodes it.
+const PANICS: &[u8] = b"\0asm\x0d\0\x01\0\x07\x05\x01\x40\0\x01\0\x0a\x07\x01\0\x01t\x03\0\0";
+
+#[test]
+fn a_plugin_that_crashes_its_decoder_is_refused_by_every_command_that_loads_plugins() {
+    let place = Place::new();
+    place.write("panics.wasm", PANICS);
+    let refused = "the plugin could not be examined: its examiner panicked";
+    let inspected = place.run(&["inspect", "panics.wasm", "--json"]).exits(1);
+    assert!(text(&inspected.json()[0]["problem"]).contains(refused), "{inspected:?}");
+    assert_eq!(inspected.json()[0]["bytes"], PANICS.len());
+    assert_eq!(inspected.stderr, "", "what the examiner said is in the answer and nowhere else");
+    let for_people = place.run(&["inspect", "panics.wasm"]).exits(1).stdout;
+    assert!(for_people.contains(refused), "{for_people}");
+    for command in [
+        &["call", "getConversationGroupList", "--user", "alice"][..],
+        &["run", "-"],
+        &["serve", "--dev", "--listen", "127.0.0.1:0"],
+    ] {
+        place.run(&[command, &["--store", "memory:", "--plugin", "panics.wasm"]].concat()).fails(1, &[refused]);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inspect_refuses_pipes_devices_and_growing_files_without_hanging() {
+    let place = Place::new();
+    let made = place.command("mkfifo").arg("pipe").status().expect("mkfifo runs");
+    assert!(made.success());
+    for name in ["pipe", "/dev/zero", "/dev/null", "."] {
+        place.run(&["inspect", name]).fails(1, &[&format!("could not read the plugin {name}"), "not a regular file"]);
+        let call = ["call", "getConversationGroupList", "--user", "alice", "--store", "memory:", "--plugin", name];
+        place.run(&call).fails(1, &["not a regular file"]);
+    }
+
+    place.write("grows.wasm", PANICS);
+    // Grows while it is inspected, to at most 256 MiB.
+    let grows = "\"$0\" \"$@\" & inspecting=$!; while kill -0 $inspecting && [ $(stat -c %s grows.wasm) -lt 268435456 ]; do \
+                 head -c 1000000 /dev/zero; done >> grows.wasm 2> /dev/null; wait $inspecting";
+    let ended = place.start_in_shell(grows, &["inspect", "grows.wasm"]).feed(Vec::new()).exits(1);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(said.contains("sandbox.max_plugin_bytes") || said.contains("loadable     no: "), "{said}");
+}
+
+#[test]
+fn the_command_that_examines_plugins_is_in_no_help_and_does_nothing_for_people() {
+    let place = Place::new();
+    assert!(!place.run(&["--help"]).succeeds().stdout.contains("examine-plugin"));
+    place.run(&["examine-plugin"]).fails(1, &["not for people"]);
 }
 
 /// A place with a cache of its own.

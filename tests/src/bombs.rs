@@ -1,5 +1,6 @@
-//! Plugins that attack whoever loads them, or makes an instance of them: each is a plugin as it should be with something added
-//! to its file, named for what that does. What is added many times is made here; the rest is in `tests/guests/parts/`.
+//! Plugins that attack the host that loads them, or makes an instance of them. Most are a plugin as it should be with something
+//! added to its file, some are files of their own; each is named for what it does. What is added many times is made here; the
+//! rest is in `tests/guests/parts/`.
 
 use convgroups_host::PluginSource;
 
@@ -11,16 +12,14 @@ const COMPONENT: u8 = 4;
 const INSTANCE: u8 = 5;
 const TYPE: u8 = 7;
 
+/// A section of a core module: its number and its bytes.
+type CoreSection<'a> = (u8, &'a [u8]);
+
 /// What is added to the plugin's file.
 type Addition = fn() -> Vec<u8>;
 
 /// Those that are not loaded, each with words of the reason.
 pub const REFUSED: &[(&str, Addition, &str)] = &[
-    ("nests_types", nests_types, "types inside of types"),
-    ("nests_components", nests_components, "components and modules inside of each other"),
-    ("multiplies_instances", multiplies_instances, "with all its instances written out"),
-    ("hands_components_to_components", hands_components_to_components, "handed to components"),
-    ("takes_components_out_of_instances", takes_components_out_of_instances, "taken out of instances"),
     ("has_a_hundred_core_instances", has_a_hundred_core_instances, "configured maximum of 16"),
     ("has_thousands_of_core_instances", has_thousands_of_core_instances, "instances"),
     ("has_thousands_of_instances", has_thousands_of_instances, "instances"),
@@ -28,23 +27,41 @@ pub const REFUSED: &[(&str, Addition, &str)] = &[
     ("has_many_tables", has_many_tables, "limit of 16"),
     ("has_a_huge_memory", has_a_huge_memory, "memory"),
     ("has_a_huge_table", has_a_huge_table, "table"),
-    ("has_types_without_end", has_types_without_end, "types of functions"),
-    ("has_functions_without_end", has_functions_without_end, "functions"),
-    ("has_a_huge_function", has_a_huge_function, "bytes of one function"),
-    ("loops_over_many_variables", loops_over_many_variables, "variables times loops"),
-    ("joins_many_variables", joins_many_variables, "variables times blocks"),
-    ("passes_many_values", passes_many_values, "instructions and values"),
-    ("carries_many_values_through_blocks", carries_many_values_through_blocks, "instructions and values"),
+    ("initialises_a_global_with_a_million_operators", initialises_a_global, ""),
+    ("lists_ten_million_element_expressions", lists_element_expressions, ""),
 ];
 
-/// Those that are loaded, and cost about as much as anything that is.
+/// Those that cost much time or memory to check or to compile. Whether they are loaded depends on the machine and the limits.
 pub const COSTLY: &[(&str, Addition)] = &[
-    ("has_the_largest_function", has_the_largest_function),
-    ("has_all_functions", || functions(49_000)),
-    ("has_all_types", || types(9_900)),
-    ("carries_all_values", || many_values("block (type $pass) end ", 490)),
-    ("joins_all_variables", || joins(3_800)),
+    ("nests_types", nests_types),
+    ("nests_components", nests_components),
+    ("multiplies_instances", multiplies_instances),
+    ("has_types_without_end", has_types_without_end),
+    ("has_functions_without_end", has_functions_without_end),
+    ("has_a_huge_function", has_a_huge_function),
+    ("has_a_large_function", has_a_large_function),
+    ("loops_over_many_variables", loops_over_many_variables),
+    ("joins_many_variables", joins_many_variables),
+    ("passes_many_values", passes_many_values),
+    ("carries_many_values_through_blocks", carries_many_values_through_blocks),
+    ("hands_components_to_components", hands_components_to_components),
+    ("takes_components_out_of_instances", takes_components_out_of_instances),
+    ("lists_a_hundred_thousand_elements", || lists_elements(100_000, 1)),
+    ("lists_elements_for_fourteen_instances", || lists_elements(300_000, 14)),
+    ("compares_equal_types", || compares_types(16, 30)),
+    ("compares_equal_types_very_often", || compares_types(17, 900)),
     ("slow_to_compile", slow_to_compile),
+];
+
+/// Files of their own, which no host should have to decode, each with words of the reason why they are refused.
+pub const UNDECODABLE: &[(&str, Addition, &str)] = &[
+    ("imports_a_function_type", || imported_type("(func)"), "could not be examined"),
+    ("imports_an_instance_type", || imported_type("(instance)"), ""),
+    ("imports_a_component_type", || imported_type("(component)"), ""),
+    ("imports_a_resource", || binary(r#"(component (import "t" (type (sub resource))))"#), ""),
+    ("imports_a_value_type", || imported_type("(list u8)"), ""),
+    ("exports_a_function_type", || binary(r#"(component (type $f (func)) (export "t" (type $f)))"#), ""),
+    ("aliases_types_in_a_circle_of_packages", aliases_in_a_circle, ""),
 ];
 
 /// Those that are loaded, and fail whenever an instance is made of them.
@@ -54,12 +71,91 @@ pub const NEVER_START: &[(&str, Addition)] =
 /// A plugin as it should be with something added.
 #[must_use]
 pub fn bomb(addition: Addition) -> PluginSource {
-    let mut bytes = component("remembers").to_vec();
-    bytes.extend(addition());
-    PluginSource::Bytes(bytes)
+    PluginSource::Bytes(bomb_file(addition))
 }
 
-/// One that is within all bounds, and takes some seconds to compile all the same.
+/// The file of one.
+#[must_use]
+pub fn bomb_file(addition: Addition) -> Vec<u8> {
+    let mut bytes = component("remembers").to_vec();
+    bytes.extend(addition());
+    bytes
+}
+
+fn imported_type(kind: &str) -> Vec<u8> {
+    binary(&format!(r#"(component (type $t {kind}) (import "t" (type (eq $t))))"#))
+}
+
+/// The interface `d` of a package uses a type that goes through two other packages and comes from another interface of the first.
+fn aliases_in_a_circle() -> Vec<u8> {
+    let used = |package: &str, interface: &str, from: &str| {
+        format!(
+            r#"(alias export ${from} "t" (type $of-{from}))
+            (import "{package}:{package}/{interface}" (instance ${interface} (export "t" (type (eq $of-{from})))))"#
+        )
+    };
+    binary(&format!(
+        r#"(component (import "p:p/a" (instance $a (export "t" (type (sub resource))))) {} {} {})"#,
+        used("q", "b", "a"),
+        used("r", "c", "b"),
+        used("p", "d", "c")
+    ))
+}
+
+/// A table's elements, which are put at a place that is known when an instance is made; the module is used so many times.
+fn lists_elements(count: usize, instances: usize) -> Vec<u8> {
+    let module = format!(
+        r#"(core module $m (import "g" "o" (global i32)) (table 10000 funcref) (func) (elem (global.get 0) func {}))"#,
+        "0 ".repeat(count)
+    );
+    let given = r#"(core module $g (global (export "o") i32 (i32.const 0))) (core instance $g (instantiate $g))"#;
+    let used = r#"(core instance (instantiate $m (with "g" (instance $g))))"#.repeat(instances);
+    section(COMPONENT, &binary(&format!("(component {given} {module} {used})")))
+}
+
+fn lists_element_expressions() -> Vec<u8> {
+    const COUNT: usize = 10_000_000;
+    let mut elements = vec![1, 4, 0x23, 0, 0x0b];
+    elements.extend(leb128(COUNT));
+    elements.extend([0xd2, 0, 0x0b].repeat(COUNT));
+    core_module(&[
+        (1, &[1, 0x60, 0, 0]),
+        (2, b"\x01\x01g\x01o\x03\x7f\0"),
+        (3, &[1, 0]),
+        (4, &[1, 0x70, 0, 10]),
+        (9, &elements),
+        (10, &[1, 2, 0, 0x0b]),
+    ])
+}
+
+fn initialises_a_global() -> Vec<u8> {
+    let mut globals = vec![1, 0x7f, 0, 0x41, 0];
+    globals.extend([0x41, 1, 0x6a].repeat(1_000_000));
+    globals.push(0x0b);
+    core_module(&[(6, &globals)])
+}
+
+/// A function is handed to components whose import has an equal type, made of other types: all of both trees is compared, so many
+/// times.
+fn compares_types(depth: usize, times: usize) -> Vec<u8> {
+    let tree: String = (1..=depth).map(|level| format!("(type $t{level} (tuple $t{0} $t{0}))", level - 1)).collect();
+    let tree = format!("(type $t0 (tuple u8 u8)) {tree}");
+    let taken = format!(r#"(component $c {tree} (import "f" (func (param "x" $t{depth}))))"#);
+    let compared = r#"(instance (instantiate $c (with "f" (func $g))))"#.repeat(times);
+    let given = format!(r#"{tree} (import "g" (func $g (param "x" $t{depth})))"#);
+    section(COMPONENT, &binary(&format!("(component {given} {taken} {compared})")))
+}
+
+/// A module of these sections that is compiled and never used.
+fn core_module(sections: &[CoreSection<'_>]) -> Vec<u8> {
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (kind, content) in sections {
+        module.extend(section(*kind, content));
+    }
+    section(CORE_MODULE, &module)
+}
+
+/// One that takes some seconds to compile.
 #[must_use]
 pub fn slow_to_compile() -> Vec<u8> {
     let function = |_| format!("(func {})", loops(1000, 900));
@@ -163,7 +259,7 @@ fn has_a_huge_function() -> Vec<u8> {
 }
 
 /// Each access to memory is looked at in code, and so takes much of it.
-fn has_the_largest_function() -> Vec<u8> {
+fn has_a_large_function() -> Vec<u8> {
     module(&format!("(memory 1) (func (param i32) local.get 0 {} drop)", "i32.load ".repeat(87_000)))
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server, ServerError};
 use convgroups_host::store::Store;
-use convgroups_host::{Host, MemoryStore, PluginSource, Settings};
+use convgroups_host::{Examiner, Host, MemoryStore, PluginSource, Settings};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::HeaderMap;
 use rustls::{ClientConfig, RootCertStore};
@@ -140,7 +140,7 @@ impl Setup {
         let Self { settings, keys, store, plugin } = self;
         let builder = Host::builder().settings(settings.clone()).shared_store(store);
         let builder = match plugin {
-            Some(plugin) => builder.plugin(plugin),
+            Some(plugin) => builder.plugin(plugin).plugin_examiner(Examiner::InProcess),
             None => builder,
         };
         let host = builder.build().expect("the host builds");

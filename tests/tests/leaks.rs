@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use convgroups_host::settings::{CallSettings, EventSettings, SandboxSettings};
 use convgroups_host::store::Store;
-use convgroups_host::{Failure, Host, MemoryStore, PluginSource, Settings, SqliteStore};
+use convgroups_host::{Examiner, Failure, Host, MemoryStore, PluginSource, Settings, SqliteStore};
 use convgroups_tests::guests::guest;
 use convgroups_tests::load::number_from;
 use convgroups_tests::model::some_change;
@@ -54,7 +54,7 @@ fn host(store: &Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
     };
     let mut builder = Host::builder().settings(settings).shared_store(Arc::clone(store));
     if let Some(plugin) = plugin {
-        builder = builder.plugin(plugin);
+        builder = builder.plugin(plugin).plugin_examiner(Examiner::InProcess);
     }
     builder.build().expect("it builds")
 }

@@ -1,10 +1,13 @@
 //! The reference plugin: as a file, how it is loaded, and what it makes of settings that change.
 
+use convgroups_host::call::inspect_plugin;
 use convgroups_host::marks::{HIDE, STAR};
 use convgroups_host::model::ConversationData;
 use convgroups_host::plugin::{BUNDLED, CONTRACT};
-use convgroups_host::settings::Limits;
-use convgroups_host::{Host, PluginSource, Settings};
+use convgroups_host::settings::{Limits, SandboxSettings, Wasi};
+use convgroups_host::{Examiner, Host, PluginSource, Settings};
+use convgroups_tests::bombs::{bomb, slow_to_compile};
+use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::{TestStore, user};
 
 #[test]
@@ -47,6 +50,29 @@ fn over_a_limit_that_was_lowered_what_is_marked_can_be_changed_and_cleared_and_n
 }
 
 #[test]
+fn names_in_a_plugin_file_reach_people_escaped_and_cut() {
+    let harmful = |character: char| character.is_control() || character == '\u{202e}';
+    let hostile = r"\u{1b}[2Jforged\nline\u{202e}";
+    let import = |name: &str| format!("(import \"{name}\" (instance))");
+    let mut many = import(&format!("url=<https://example.com/{hostile}>"));
+    many.extend((0..200).map(|number| import(&format!("url=<https://example.com/{number:0>500}>"))));
+    for imports in [many, import(hostile), import(&hostile.repeat(1000))] {
+        let file = wat::parse_str(format!("(component {imports})")).expect("it is well formed");
+        for examiner in [examiner(), Examiner::InProcess] {
+            let source = PluginSource::Bytes(file.clone());
+            let info = inspect_plugin(&Settings::default(), &source, &examiner).expect("it can be read");
+            let problem = info.problem.expect("it is no plugin").to_string();
+            assert!(problem.contains(r"\u{1b}[2Jforged"), "{problem:?}");
+            assert!(info.imports.len() <= 101, "{} names are shown", info.imports.len());
+            for shown in info.imports.iter().chain([&problem]) {
+                assert!(!shown.contains(harmful), "{shown:?}");
+                assert!(shown.len() < 32 << 10, "{} bytes", shown.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_second_start_does_not_compile() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = || {
@@ -66,6 +92,35 @@ fn the_second_start_does_not_compile() {
     }
     assert!(!start(), "a damaged file must not be run");
     assert!(start(), "and is replaced");
+}
+
+#[test]
+fn in_process_a_host_waits_no_longer_than_its_limit_for_a_plugin() {
+    let sandbox = SandboxSettings { max_compile_ms: 50, ..SandboxSettings::default() };
+    let settings = Settings { cache: false, sandbox, ..Settings::default() };
+    let host = Host::builder().settings(settings).plugin(bomb(slow_to_compile)).plugin_examiner(Examiner::InProcess);
+    let error = host.build().expect_err("it takes seconds").to_string();
+    assert!(error.contains("longer than 50 ms to read, check and compile (sandbox.max_compile_ms)"), "{error}");
+}
+
+#[test]
+fn a_plugin_from_the_cache_is_loaded_without_a_child_process() {
+    let cache = tempfile::tempdir().expect("a temporary directory can be made");
+    let start = |examiner, wasi| {
+        let settings = Settings { cache_dir: cache.path().to_owned(), wasi, ..Settings::default() };
+        let plugin = PluginSource::Bytes(component("remembers").to_vec());
+        Host::builder().settings(settings).plugin(plugin).plugin_examiner(examiner).build()
+    };
+    let none = || Examiner::Program { path: "/no/such/program".into(), arguments: Vec::new() };
+    start(none(), Wasi::Refuse).expect_err("it was never examined");
+    let examined = start(examiner(), Wasi::Refuse).expect("it loads");
+    let cached = start(none(), Wasi::Refuse).expect("it is in the cache");
+    assert!(cached.plugin_was_cached() && !examined.plugin_was_cached());
+    let (examined, cached) = (examined.plugin(), cached.plugin());
+    assert!(!cached.imports.is_empty());
+    assert_eq!((&cached.imports, &cached.exports), (&examined.imports, &examined.exports));
+    assert_eq!((&cached.contract, &cached.needs), (&examined.contract, &examined.needs));
+    start(none(), Wasi::Inert).expect_err("with other rights it is examined again");
 }
 
 #[test]
@@ -146,7 +201,8 @@ fn the_reference_plugin_loads_from_bytes_and_from_a_file_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let path = directory.path().join("reference.wasm");
     std::fs::write(&path, BUNDLED).expect("writes");
+    let load = |source| Host::builder().plugin(source).plugin_examiner(examiner()).build().expect("it loads");
     let digests = [PluginSource::Bundled, PluginSource::Bytes(BUNDLED.to_vec()), PluginSource::File(path)]
-        .map(|source| Host::builder().plugin(source).build().expect("it loads").plugin().digest.clone());
+        .map(|source| load(source).plugin().digest.clone());
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }

@@ -10,7 +10,7 @@ use convgroups_host::events::{Event, EventReader};
 use convgroups_host::model::UserState;
 use convgroups_host::settings::{CallSettings, EventSettings, Limits, SandboxSettings, WhenFull};
 use convgroups_host::store::{Commit, CommitOutcome, MemoryStore, Store, StoreError, StoreErrorKind, StoreResult};
-use convgroups_host::{Failure, Host, HostFault, PluginSource, Settings, UserId, Version};
+use convgroups_host::{Examiner, Failure, Host, HostFault, PluginSource, Settings, UserId, Version};
 use convgroups_tests::guests::guest;
 use convgroups_tests::load::{apply, number_from};
 use convgroups_tests::meddled::{MeddledStore, Meddler};
@@ -148,7 +148,7 @@ fn settings(limits: &Limits, deadline_ms: u64) -> Settings {
 fn host(settings: &Settings, store: Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
     let mut builder = Host::builder().settings(settings.clone()).shared_store(store);
     if let Some(plugin) = plugin {
-        builder = builder.plugin(plugin);
+        builder = builder.plugin(plugin).plugin_examiner(Examiner::InProcess);
     }
     builder.build().expect("it builds")
 }

@@ -24,7 +24,7 @@ use crate::api::{
 };
 use crate::events::EventReader;
 use crate::model::{Origin, UserId, Version};
-use crate::plugin::{self, Plugin, PluginError, PluginInfo, PluginSource};
+use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
 use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Skip, Store, Transaction};
@@ -79,6 +79,12 @@ pub enum BuildError {
     /// No plugin was named, and none is built in.
     #[error("no plugin is named, and none is built in (feature bundled-plugin)")]
     NoPlugin,
+    /// A plugin is named that is not built in, and not how its file is to be examined.
+    #[error(
+        "a plugin that is not built in was named, and not how to examine it: choose Examiner::Program, a child process with \
+         limits, or Examiner::InProcess for plugins that are trusted (HostBuilder::plugin_examiner)"
+    )]
+    NoExaminer,
     /// The sandbox cannot be set up on this machine with these settings.
     #[error("{0}")]
     Sandbox(String),
@@ -90,6 +96,7 @@ pub struct HostBuilder {
     settings: Settings,
     store: Option<Arc<dyn Store>>,
     plugin: Option<PluginSource>,
+    examiner: Option<Examiner>,
     pub(crate) runner: Runner,
 }
 
@@ -116,24 +123,34 @@ impl HostBuilder {
         self
     }
 
-    /// The plugin to use; without this, the one that is built in.
+    /// The plugin to use; without this, the one that is built in. Any other needs a
+    /// [`plugin_examiner`](HostBuilder::plugin_examiner).
     #[must_use]
     pub fn plugin(mut self, plugin: PluginSource) -> Self {
         self.plugin = Some(plugin);
         self
     }
 
-    /// Loads the plugin and sets up its sandbox. The plugin is compiled here, on a thread of its own, or comes out of the cache;
-    /// calls never wait for a compiler.
+    /// Where a plugin that is not built in is decoded, checked and compiled: in a child process, or in this one. There is no
+    /// default, because the one needs a program and the other is a risk.
+    #[must_use]
+    pub fn plugin_examiner(mut self, examiner: Examiner) -> Self {
+        self.examiner = Some(examiner);
+        self
+    }
+
+    /// Loads the plugin and sets up its sandbox. The plugin is compiled here, or comes out of the cache; calls never wait for a
+    /// compiler.
     ///
     /// # Errors
     ///
     /// When a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the settings ask.
     pub fn build(self) -> Result<Host, BuildError> {
-        let Self { settings, store, plugin, runner } = self;
+        let Self { settings, store, plugin, examiner, runner } = self;
         let sandbox = new_sandbox(&settings)?;
         let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
-        let plugin = plugin::load(&sandbox, plugin)?;
+        let examiner = examiner.or(plugin.is_trusted().then_some(Examiner::InProcess)).ok_or(BuildError::NoExaminer)?;
+        let plugin = plugin::load(&sandbox, &plugin, &examiner)?;
         let bounds = settings.sandbox.bounds();
         // What is asked for comes back in the answer, beside reasons and codes.
         let max_request_bytes = settings.sandbox.max_crossing_bytes / 4;
@@ -199,15 +216,25 @@ fn cache_dir(setting: &Path) -> Option<PathBuf> {
 /// # Errors
 ///
 /// When the plugin cannot be read at all, or the sandbox cannot be set up.
-pub fn inspect_plugin(settings: &Settings, source: PluginSource) -> Result<PluginInfo, BuildError> {
-    Ok(plugin::inspect(&new_sandbox(settings)?, source)?)
+pub fn inspect_plugin(
+    settings: &Settings,
+    source: &PluginSource,
+    examiner: &Examiner,
+) -> Result<PluginInfo, BuildError> {
+    Ok(plugin::inspect(&new_sandbox(settings)?, source, examiner)?)
 }
 
 impl Host {
     /// Starts with the default settings, the built-in plugin and a store in memory.
     #[must_use]
     pub fn builder() -> HostBuilder {
-        HostBuilder { settings: Settings::default(), store: None, plugin: None, runner: Runner::default() }
+        HostBuilder {
+            settings: Settings::default(),
+            store: None,
+            plugin: None,
+            examiner: None,
+            runner: Runner::default(),
+        }
     }
 
     /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread, whose stack must

@@ -9,11 +9,11 @@ use convgroups_host::{PluginSource, Settings, call};
 use serde_json::json;
 
 use super::args::Inspect;
-use super::{Done, Failed, Outcome, create, print};
+use super::{Done, Failed, Outcome, create, examiner, print};
 
 pub(crate) fn inspect(settings: &Settings, command: &Inspect) -> Outcome {
     let source = PluginSource::File(command.plugin.clone());
-    let info = call::inspect_plugin(settings, source).map_err(Failed::run)?;
+    let info = call::inspect_plugin(settings, &source, &examiner()?).map_err(Failed::run)?;
     let text = if command.json { as_json(&info) } else { as_table(&info) };
     print(format!("{text}\n").as_bytes())?;
     Ok(if info.problem.is_none() { Done::Well } else { Done::WithCode })

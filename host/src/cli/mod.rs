@@ -23,10 +23,13 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use convgroups_host::store::{self, Store};
-use convgroups_host::{Host, PluginSource, Settings};
+use convgroups_host::{Examiner, Host, PluginSource, Settings};
 
 use self::args::{Arguments, Command, PluginCommand};
 pub(crate) use self::outcome::{Done, Failed, Outcome};
+
+/// The argument by which this program starts itself to examine a plugin's file. It is not for people, and not in the help.
+pub(crate) const EXAMINE: &str = "examine-plugin";
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -85,10 +88,15 @@ fn readable(settings: &Settings) -> Result<Arc<dyn Store>, Failed> {
 fn host(settings: &Settings) -> Result<Host, Failed> {
     let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(settings));
-    host.build().map_err(|error| match error {
+    host.plugin_examiner(examiner()?).build().map_err(|error| match error {
         convgroups_host::BuildError::Setting(error) => Failed::Usage(error.to_string()),
         error => Failed::run(error),
     })
+}
+
+/// A child process of this program.
+fn examiner() -> Result<Examiner, Failed> {
+    Examiner::this_program([EXAMINE]).map_err(Failed::run)
 }
 
 fn plugin_source(settings: &Settings) -> PluginSource {

@@ -8,7 +8,7 @@ use convgroups_host::{Host, Settings, store};
 
 use super::args::Serve;
 use super::config::Loaded;
-use super::{Done, Failed, Outcome, plugin_source, say};
+use super::{Done, Failed, Outcome, examiner, plugin_source, say};
 
 /// Who may use `/v4` with `--dev`; the account that Tencent gives every app.
 const DEV_ADMIN: &str = "administrator";
@@ -23,7 +23,7 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
     let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
     let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
-    let host = host.build().map_err(Failed::run)?;
+    let host = host.plugin_examiner(examiner()?).build().map_err(Failed::run)?;
     // Each call that runs has a thread; what else blocks is short.
     let threads = settings.calls.max_concurrent as usize + 64;
     let runtime = tokio::runtime::Builder::new_multi_thread()

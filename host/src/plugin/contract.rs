@@ -5,11 +5,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
 use wit_component::WitPrinter;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{InterfaceId, PackageId, Resolve, SourceMap, WorldId, WorldItem};
 
-use super::{PluginError, bounds};
+use super::PluginError;
 use crate::settings::Wasi;
 
 /// The contract that this host speaks.
@@ -19,7 +20,7 @@ const PACKAGE: &str = "conversation-groups";
 const EXPORTED: &str = "conversation-groups";
 
 /// The files of the contract, as they stand in `wit/`.
-const WIT: [(&str, &str); 6] = [
+pub(super) const WIT: [(&str, &str); 6] = [
     ("world.wit", include_str!("../../../wit/world.wit")),
     ("conversation-groups.wit", include_str!("../../../wit/conversation-groups.wit")),
     ("group-store.wit", include_str!("../../../wit/group-store.wit")),
@@ -39,8 +40,40 @@ static OURS: LazyLock<(Resolve, PackageId)> = LazyLock::new(|| {
     (resolve, package)
 });
 
-/// What a component says of itself.
+/// What a component says of itself, as far as it is told to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Description {
+    /// What it imports.
+    pub(super) imports: Vec<String>,
+    /// What it exports.
+    pub(super) exports: Vec<String>,
+    /// The contract that it was built for, if it is one of ours.
+    pub(super) contract: Option<String>,
+}
+
+impl Description {
+    /// Whether the component imports WASI.
+    pub(super) fn needs_wasi(&self) -> bool {
+        self.imports.iter().any(|name| is_inert_wasi(name))
+    }
+
+    /// Refuses imports that a plugin does not get.
+    pub(super) fn check_imports(&self, wasi: Wasi) -> Result<(), PluginError> {
+        let inert = wasi == Wasi::Inert && cfg!(feature = "wasi");
+        let prefix = format!("{NAMESPACE}:{PACKAGE}/");
+        let allowed = |name: &str| name.starts_with(&prefix) || (inert && is_inert_wasi(name));
+        let imports: Vec<String> = self.imports.iter().filter(|name| !allowed(name)).cloned().collect();
+        if imports.is_empty() {
+            return Ok(());
+        }
+        let wasi_would_do = cfg!(feature = "wasi") && imports.iter().all(|name| is_inert_wasi(name));
+        Err(PluginError::ForeignImports { imports, wasi_would_do })
+    }
+}
+
+/// A component's types, decoded.
+pub(super) struct Decoded {
     resolve: Resolve,
     world: WorldId,
 }
@@ -52,9 +85,9 @@ enum Side {
     Export,
 }
 
-impl Description {
-    /// Reads a component, if it can be read for a price; `max_function_bytes` is the size that its functions may have.
-    pub(super) fn of(bytes: &[u8], max_function_bytes: u64) -> Result<Self, PluginError> {
+impl Decoded {
+    /// Decodes a component. The decoder panics, overflows its stack or takes hours for components that are made to do that.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, PluginError> {
         let wrong = |reason: &str| Err(PluginError::NotAComponent(reason.to_owned()));
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
@@ -64,7 +97,6 @@ impl Description {
             Some([0x7f, b'E', b'L', b'F', ..]) => return wrong("it is compiled code, which cannot be checked"),
             _ => return wrong("it does not begin like one"),
         }
-        bounds::check(bytes, max_function_bytes)?;
         match decode(bytes) {
             Ok(DecodedWasm::Component(resolve, world)) => Ok(Self { resolve, world }),
             Ok(DecodedWasm::WitPackage(..)) => wrong("it is a WIT package, without code"),
@@ -72,20 +104,13 @@ impl Description {
         }
     }
 
-    pub(super) fn imports(&self) -> Vec<String> {
-        self.names(Side::Import)
-    }
-
-    pub(super) fn exports(&self) -> Vec<String> {
-        self.names(Side::Export)
-    }
-
-    pub(super) fn needs_wasi(&self) -> bool {
-        self.imports().iter().any(|name| is_inert_wasi(name))
+    /// What the component says of itself.
+    pub(super) fn description(&self) -> Description {
+        Description { imports: self.names(Side::Import), exports: self.names(Side::Export), contract: self.contract() }
     }
 
     /// The contract that the component was built for, if it is one of ours.
-    pub(super) fn contract(&self) -> Option<String> {
+    fn contract(&self) -> Option<String> {
         let interfaces = self.interfaces(Side::Export).chain(self.interfaces(Side::Import));
         let packages = interfaces.filter_map(|(id, _)| self.resolve.interfaces.get(id)?.package);
         packages
@@ -94,18 +119,9 @@ impl Description {
             .map(|package| package.name.to_string())
     }
 
-    /// Whether a plugin like this may be loaded.
-    pub(super) fn check(&self, wasi: Wasi) -> Result<(), PluginError> {
-        let inert = wasi == Wasi::Inert && cfg!(feature = "wasi");
-        let prefix = format!("{NAMESPACE}:{PACKAGE}/");
-        let allowed = |name: &str| name.starts_with(&prefix) || (inert && is_inert_wasi(name));
-        let imports: Vec<String> = self.imports().into_iter().filter(|name| !allowed(name)).collect();
-        if !imports.is_empty() {
-            let wasi_would_do = cfg!(feature = "wasi") && imports.iter().all(|name| is_inert_wasi(name));
-            return Err(PluginError::ForeignImports { imports, wasi_would_do });
-        }
-
-        let Some(contract) = self.contract() else { return Err(PluginError::NoExport(self.exports())) };
+    /// Refuses a component that was built for another contract than this host's.
+    pub(super) fn check_contract(&self) -> Result<(), PluginError> {
+        let Some(contract) = self.contract() else { return Err(PluginError::NoExport(self.names(Side::Export))) };
         let difference = self.difference();
         if !difference.is_empty() {
             return Err(PluginError::OtherContract { plugin: contract, difference });

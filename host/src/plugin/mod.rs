@@ -1,73 +1,41 @@
 //! Plugins: what may be loaded, and why something is not.
 
-mod bounds;
-mod code;
+mod child;
 mod contract;
+mod examine;
+mod source;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
+pub use child::Examiner;
+use child::{Found, Program};
 pub use contract::CONTRACT;
-use contract::Description;
+use contract::{Description, WIT};
+use examine::Examined;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use examine::examiner_answer;
+pub use examine::examiner_main;
+use serde::{Deserialize, Serialize};
+pub use source::PluginSource;
+use source::{Component, Deadline};
 
-use crate::sandbox::{Compiled, NotCompiled, PluginNeeds, Sandbox};
+use crate::escape::for_people;
+use crate::sandbox::{Compiled, PluginNeeds, Sandbox, in_memory, within};
 
 /// The reference plugin, as a component.
 #[cfg(feature = "bundled-plugin")]
 pub const BUNDLED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/reference.wasm"));
 
-/// Where a plugin comes from.
-#[derive(Clone, Debug)]
-pub enum PluginSource {
-    /// The reference plugin that is built in.
-    #[cfg(feature = "bundled-plugin")]
-    Bundled,
-    /// A component's bytes.
-    Bytes(Vec<u8>),
-    /// A component in a file.
-    File(PathBuf),
-}
+/// How many names or lines from a plugin's file people are shown, and the most characters of each, and of a reason.
+const MAX_NAMES: usize = 100;
+const MAX_NAME_CHARS: usize = 200;
+const MAX_REASON_CHARS: usize = 2000;
 
-impl PluginSource {
-    /// On how many threads it is compiled. What came from elsewhere may be made to take long, and leaves the other processors
-    /// to the calls of other hosts in this process.
-    fn compile_threads(&self) -> usize {
-        match self {
-            #[cfg(feature = "bundled-plugin")]
-            Self::Bundled => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            Self::Bytes(_) | Self::File(_) => 1,
-        }
-    }
-
-    fn read(self, max_bytes: u64) -> Result<Vec<u8>, PluginError> {
-        match self {
-            #[cfg(feature = "bundled-plugin")]
-            Self::Bundled => Ok(BUNDLED.to_vec()),
-            Self::Bytes(bytes) => check_size(bytes.len() as u64, max_bytes).map(|()| bytes),
-            Self::File(path) => {
-                let unreadable = |error: std::io::Error| PluginError::Unreadable(path.clone(), error.to_string());
-                let file = File::open(&path).map_err(unreadable)?;
-                // The size first: a file that is too large is not read at all.
-                check_size(file.metadata().map_err(unreadable)?.len(), max_bytes)?;
-                // Nor is one to its end that has more than it said, as devices and growing files have.
-                let mut bytes = Vec::new();
-                file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
-                check_size(bytes.len() as u64, max_bytes).map(|()| bytes)
-            }
-        }
-    }
-}
-
-fn check_size(bytes: u64, max: u64) -> Result<(), PluginError> {
-    if bytes > max { Err(PluginError::TooLarge { bytes, max }) } else { Ok(()) }
-}
-
-/// Why a plugin cannot be loaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a plugin cannot be loaded. What the plugin's file says is escaped and cut (see [`crate::escape`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PluginError {
     /// Its file cannot be read.
     #[error("could not read the plugin {}: {}", .0.display(), .1)]
@@ -106,11 +74,14 @@ pub enum PluginError {
     /// It does not provide the operations.
     #[error("the plugin does not export {CONTRACT}'s interface conversation-groups; it exports {}", list(.0))]
     NoExport(Vec<String>),
-    /// It is made so that it would cost too much to compile.
-    #[error("the plugin would cost too much to compile: it has {0}")]
-    TooExpensive(String),
-    /// It took too long to compile.
-    #[error("the plugin took longer than {max_ms} ms to compile (sandbox.max_compile_ms)")]
+    /// The process that examines it crashed, was killed or could not be started.
+    #[error("the plugin could not be examined: {0}")]
+    NotExaminable(String),
+    /// Its compiled code or description is too large.
+    #[error("the plugin costs too much to load: {0}")]
+    TooCostly(String),
+    /// It took too long to read, check and compile.
+    #[error("the plugin took longer than {max_ms} ms to read, check and compile (sandbox.max_compile_ms)")]
     TooSlow {
         /// The limit.
         max_ms: u64,
@@ -118,6 +89,29 @@ pub enum PluginError {
     /// Wasmtime does not take it.
     #[error("the plugin cannot be compiled: {0}")]
     NotCompilable(String),
+}
+
+impl PluginError {
+    /// The same problem, with what the plugin's file says escaped and cut.
+    fn for_people(self) -> Self {
+        match self {
+            Self::NotAComponent(reason) => Self::NotAComponent(for_people(&reason, MAX_REASON_CHARS)),
+            Self::ForeignImports { imports, wasi_would_do } => {
+                Self::ForeignImports { imports: names_for_people(&imports), wasi_would_do }
+            }
+            Self::OtherContract { plugin, difference } => {
+                let line = |line: &str| for_people(line, MAX_REASON_CHARS);
+                let difference = difference.lines().take(MAX_NAMES).map(line).collect::<Vec<_>>().join("\n");
+                Self::OtherContract { plugin: for_people(&plugin, MAX_NAME_CHARS), difference }
+            }
+            Self::NoExport(exports) => Self::NoExport(names_for_people(&exports)),
+            Self::NotExaminable(reason) => Self::NotExaminable(for_people(&reason, MAX_REASON_CHARS)),
+            Self::TooCostly(reason) => Self::TooCostly(for_people(&reason, MAX_REASON_CHARS)),
+            Self::NotCompilable(reason) => Self::NotCompilable(for_people(&reason, MAX_REASON_CHARS)),
+            // A path is the operator's own word.
+            problem @ (Self::Unreadable(..) | Self::TooLarge { .. } | Self::TooSlow { .. }) => problem,
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {
@@ -153,8 +147,8 @@ pub(crate) struct Plugin {
 }
 
 /// Checks and compiles a plugin.
-pub(crate) fn load(sandbox: &Sandbox, source: PluginSource) -> Result<Plugin, PluginError> {
-    let (info, compiled) = examine(sandbox, source)?;
+pub(crate) fn load(sandbox: &Sandbox, source: &PluginSource, examiner: &Examiner) -> Result<Plugin, PluginError> {
+    let (info, compiled) = examine(sandbox, source, examiner)?;
     match (compiled, info.problem) {
         (Some(compiled), problem) => Ok(Plugin { compiled, info: PluginInfo { problem, ..info } }),
         (None, Some(problem)) => Err(problem),
@@ -163,16 +157,24 @@ pub(crate) fn load(sandbox: &Sandbox, source: PluginSource) -> Result<Plugin, Pl
 }
 
 /// Tells what can be told of a plugin, whether it can be loaded or not.
-pub(crate) fn inspect(sandbox: &Sandbox, source: PluginSource) -> Result<PluginInfo, PluginError> {
-    examine(sandbox, source).map(|(info, _)| info)
+pub(crate) fn inspect(
+    sandbox: &Sandbox,
+    source: &PluginSource,
+    examiner: &Examiner,
+) -> Result<PluginInfo, PluginError> {
+    examine(sandbox, source, examiner).map(|(info, _)| info)
 }
 
-fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Option<Compiled>), PluginError> {
-    let threads = source.compile_threads();
-    let bytes = source.read(sandbox.settings().max_plugin_bytes)?;
+fn examine(
+    sandbox: &Sandbox,
+    source: &PluginSource,
+    examiner: &Examiner,
+) -> Result<(PluginInfo, Option<Compiled>), PluginError> {
+    let deadline = Deadline::after(sandbox.settings().max_compile_ms);
+    let component = source.read(sandbox.settings().max_plugin_bytes, &deadline)?;
     let mut info = PluginInfo {
-        digest: hex(&Sha256::digest(&bytes)),
-        bytes: bytes.len() as u64,
+        digest: component.digest.clone(),
+        bytes: component.bytes,
         imports: Vec::new(),
         exports: Vec::new(),
         contract: None,
@@ -180,34 +182,84 @@ fn examine(sandbox: &Sandbox, source: PluginSource) -> Result<(PluginInfo, Optio
         compile_time: Duration::ZERO,
         problem: None,
     };
-    let description = match Description::of(&bytes, sandbox.settings().max_function_bytes) {
-        Ok(description) => description,
-        Err(problem) => return Ok((PluginInfo { problem: Some(problem), ..info }, None)),
-    };
-    info.imports = description.imports();
-    info.exports = description.exports();
-    info.contract = description.contract();
-    if let Err(problem) = description.check(sandbox.wasi()) {
-        return Ok((PluginInfo { problem: Some(problem), ..info }, None));
-    }
     let started = Instant::now();
-    let problem = match sandbox.compile(bytes, &info.digest, description.needs_wasi(), threads) {
+    let mut described = None;
+    // Another contract or other settings may make something else of the same file.
+    let depends_on = (WIT, sandbox.wasi());
+    let compiled: Result<Compiled, PluginError> = sandbox
+        .kept_or_made(&component.digest.clone(), depends_on, deadline.at, || {
+            let (description, code) = make(sandbox, source, examiner, component, &deadline)?;
+            let note = description.as_ref().map(serde_json::to_vec).transpose();
+            described = description;
+            let unwritten = |error: serde_json::Error| PluginError::NotExaminable(error.to_string());
+            Ok((note.map_err(unwritten)?.unwrap_or_default(), code?))
+        })
+        .and_then(|kept| {
+            let unread = |error: serde_json::Error| PluginError::NotExaminable(error.to_string());
+            let description: Description = serde_json::from_slice(&kept.note).map_err(unread)?;
+            let needs_wasi = description.needs_wasi();
+            described = Some(description);
+            Ok(sandbox.link(&kept.component, needs_wasi)?)
+        });
+    if let Some(Description { imports, exports, contract }) = described {
+        let contract = contract.map(|contract| for_people(&contract, MAX_NAME_CHARS));
+        info =
+            PluginInfo { imports: names_for_people(&imports), exports: names_for_people(&exports), contract, ..info };
+    }
+    Ok(match compiled {
         Ok(compiled) => {
             let needs = compiled.needs();
-            return Ok((PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled)));
+            (PluginInfo { needs, compile_time: started.elapsed(), ..info }, Some(compiled))
         }
-        Err(NotCompiled::Refused(reason)) => PluginError::NotCompilable(reason),
-        Err(NotCompiled::TooSlow) => PluginError::TooSlow { max_ms: sandbox.settings().max_compile_ms },
-    };
-    Ok((PluginInfo { problem: Some(problem), ..info }, None))
+        Err(problem) => (PluginInfo { problem: Some(problem.for_people()), ..info }, None),
+    })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
+/// Names that a plugin's file chose, escaped and cut, and the first of them if there are very many.
+fn names_for_people(names: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = names.iter().take(MAX_NAMES).map(|name| for_people(name, MAX_NAME_CHARS)).collect();
+    if let Some(more) = names.len().checked_sub(MAX_NAMES).filter(|more| *more > 0) {
+        shown.push(format!("… and {more} more"));
     }
-    text
+    shown
+}
+
+/// A plugin's description, and a file with its compiled code or the problem.
+type Made = (Option<Description>, Result<File, PluginError>);
+
+fn make(
+    sandbox: &Sandbox,
+    source: &PluginSource,
+    examiner: &Examiner,
+    component: Component,
+    deadline: &Deadline,
+) -> Result<Made, PluginError> {
+    match examiner {
+        Examiner::Program { path, arguments } if !source.is_trusted() => {
+            let program = Program { path, arguments, sandbox: sandbox.settings(), wasi: sandbox.wasi() };
+            let Found { description, problem } = program.examine(&component, deadline)?;
+            // Checked again here, because this process provides the imports.
+            let problem = problem.or_else(|| description.as_ref()?.check_imports(sandbox.wasi()).err());
+            Ok((description, problem.map_or(Ok(component.file), Err)))
+        }
+        Examiner::Program { .. } | Examiner::InProcess => {
+            let unreadable = |error: std::io::Error| PluginError::NotExaminable(error.to_string());
+            let bytes = component.read_all().map_err(unreadable)?;
+            let (compiler, wasi, threads) = (sandbox.compiler(), sandbox.wasi(), threads(source));
+            let Examined { description, code } = within(deadline.left(), move || {
+                Ok::<_, PluginError>(examine::examine(&compiler, &bytes, wasi, threads))
+            })
+            .map_err(|error| match error {
+                PluginError::TooSlow { .. } => deadline.missed(),
+                error => error,
+            })?;
+            Ok((description, code.and_then(|code| in_memory(&code).map_err(unreadable))))
+        }
+    }
+}
+
+/// Returns the number of threads for compiling a plugin in this process. Untrusted plugins may compile slowly, and leave the other
+/// processors to calls.
+fn threads(source: &PluginSource) -> usize {
+    if source.is_trusted() { std::thread::available_parallelism().map_or(1, std::num::NonZero::get) } else { 1 }
 }

@@ -1,35 +1,40 @@
-//! Threads for what may take too long and cannot be interrupted.
+//! Threads for compilers, which need more stack than others and cannot be interrupted.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// Room for the compiler, whoever asks for it: types inside of types are read by recursion.
-const STACK_BYTES: usize = 8 << 20;
+pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// Why work came to nothing.
 #[derive(Debug)]
 pub(crate) enum NotCompiled {
     /// It was refused, for this reason.
     Refused(String),
-    /// It took too long.
-    TooSlow,
+    /// It took longer than this.
+    TooSlow {
+        /// In milliseconds.
+        max_ms: u64,
+    },
 }
 
-/// Does work on a thread of its own, and waits for it so long. What takes longer is left to itself: it ends some time, and
-/// nobody hears of it. A panic there is a refusal here.
-pub(super) fn within<T: Send + 'static>(
+/// Does work on a thread of its own, and waits for it so long. Work that takes longer is left to itself, and its result is
+/// dropped. A panic there is a refusal here.
+pub(crate) fn within<T: Send + 'static, E: From<NotCompiled> + Send + 'static>(
     time: Duration,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, NotCompiled> {
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("convgroups-compile".to_owned()).stack_size(STACK_BYTES);
     // Who has stopped waiting does not want to know.
     let started = thread.spawn(move || drop(sender.send(work())));
     started.map_err(|error| NotCompiled::Refused(format!("there is no thread to compile it on: {error}")))?;
     match receiver.recv_timeout(time) {
-        Ok(result) => result.map_err(NotCompiled::Refused),
-        Err(RecvTimeoutError::Timeout) => Err(NotCompiled::TooSlow),
-        Err(RecvTimeoutError::Disconnected) => Err(NotCompiled::Refused("the compiler gave up".to_owned())),
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => {
+            Err(NotCompiled::TooSlow { max_ms: time.as_millis().try_into().unwrap_or(u64::MAX) }.into())
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(NotCompiled::Refused("the compiler panicked".to_owned()).into()),
     }
 }
 
@@ -54,15 +59,17 @@ mod tests {
     fn work_that_takes_too_long_or_panics_is_a_refusal() {
         let second = Duration::from_secs(1);
         for threads in [1, 2] {
-            let work = move |work: fn() -> usize| move || on_threads(threads, || Ok(work())).map_err(|_| String::new());
+            let work = move |work: fn() -> usize| {
+                move || on_threads(threads, || Ok(work())).map_err(|error| NotCompiled::Refused(error.to_string()))
+            };
             assert!(matches!(within(second, work(rayon::current_num_threads)), Ok(used) if used == threads));
             let slow = work(|| {
                 std::thread::sleep(Duration::from_millis(200));
                 0
             });
-            assert!(matches!(within(Duration::from_millis(1), slow), Err(NotCompiled::TooSlow)));
+            assert!(matches!(within(Duration::from_millis(1), slow), Err(NotCompiled::TooSlow { max_ms: 1 })));
             let panics = within(second, work(|| std::panic::panic_any("on purpose")));
-            assert!(matches!(panics, Err(NotCompiled::Refused(reason)) if reason == "the compiler gave up"));
+            assert!(matches!(panics, Err(NotCompiled::Refused(reason)) if reason == "the compiler panicked"));
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The engine: how plugins are compiled and how their instances are laid out in memory.
 
 use std::fmt;
+use std::fs::File;
+use std::hash::Hash;
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
-use super::cache::CompileCache;
-use super::compile::{NotCompiled, on_threads, within};
+use super::cache::{CompileCache, Kept, TookTooLong, Turn};
+use super::code;
+use super::compile::{NotCompiled, on_threads};
 use super::run::CallState;
 use super::ticker::Ticker;
 use crate::bindings::PluginPre;
@@ -23,7 +27,7 @@ pub(crate) struct Sandbox {
     pub(super) engine: Engine,
     pub(super) settings: SandboxSettings,
     wasi: Wasi,
-    cache: Option<Arc<CompileCache>>,
+    cache: Option<CompileCache>,
     _ticker: Ticker,
 }
 
@@ -65,8 +69,9 @@ impl Sandbox {
         max_concurrent: u32,
         cache_dir: Option<&Path>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(CompileCache::open).transpose()?.map(Arc::new);
-        let config = configuration(&settings, max_concurrent);
+        let cache = cache_dir.map(CompileCache::open).transpose()?;
+        let mut config = configuration(&settings);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&settings, max_concurrent)));
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
         let ticker = Ticker::start(engine.clone(), settings.deadline())
             .map_err(|error| format!("could not start the thread that watches deadlines: {error}"))?;
@@ -85,45 +90,98 @@ impl Sandbox {
 
     /// How many compilations the cache on disk has spared this process.
     pub(crate) fn cache_hits(&self) -> usize {
-        self.cache.as_ref().map_or(0, |cache| cache.hits())
+        self.cache.as_ref().map_or(0, CompileCache::hits)
     }
 
-    /// Compiles a component, known to the cache by its digest, on so many threads, or takes it from the cache; and resolves its
-    /// imports.
-    pub(crate) fn compile(
+    /// What a plugin was compiled to and the note that goes with it, from the cache or as `make` makes them. The plugin is known
+    /// by the SHA-256 of its file in hex, and by what else the result depends on. Of all hosts that want the same at once, in
+    /// this process and others, one makes it, and the others wait for that, at most until a moment.
+    pub(crate) fn kept_or_made<E: From<NotCompiled>>(
         &self,
-        bytes: Vec<u8>,
         digest: &str,
-        needs_wasi: bool,
-        threads: usize,
-    ) -> Result<Compiled, NotCompiled> {
-        let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), digest.to_owned());
-        let component = within(self.settings.compile_time(), move || {
-            let compile = || on_threads(threads, || Component::from_binary(&engine, &bytes));
-            let component = match cache {
-                Some(cache) => cache.get_or_compile(&engine, &digest, compile),
-                None => compile(),
-            };
-            component.map_err(|error| format!("{error:#}"))
-        })?;
-        self.link(&component, needs_wasi).map_err(|error| NotCompiled::Refused(format!("{error:#}")))
+        depends_on: impl Hash,
+        until: Instant,
+        make: impl FnOnce() -> Result<(Vec<u8>, File), E>,
+    ) -> Result<Kept, E> {
+        let made = |made: Result<(Vec<u8>, File), E>| {
+            let (note, code) = made?;
+            let component = code::load(&self.engine, &code).map_err(|error| refused(&error))?;
+            Ok((Kept { note, component }, code))
+        };
+        let Some(cache) = &self.cache else { return made(make()).map(|(kept, _)| kept) };
+        let path = cache.path(&self.engine, digest, depends_on);
+        if let Some(kept) = cache.get(&self.engine, &path) {
+            return Ok(kept);
+        }
+        let too_slow = |TookTooLong| NotCompiled::TooSlow { max_ms: self.settings.max_compile_ms };
+        let _turn = Turn::wait(&path, until).map_err(too_slow)?;
+        if let Some(kept) = cache.get(&self.engine, &path) {
+            return Ok(kept);
+        }
+        let (kept, code) = made(make())?;
+        cache.keep(&path, &kept.note, &code);
+        Ok(kept)
     }
 
-    fn link(&self, component: &Component, needs_wasi: bool) -> wasmtime::Result<Compiled> {
-        let needs = component.resources_required().map(|required| PluginNeeds {
-            memories: required.num_memories,
-            largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
-            tables: required.num_tables,
-        });
-        let mut linker = Linker::new(&self.engine);
-        imports::add_to_linker(&mut linker)?;
-        #[cfg(feature = "wasi")]
-        if needs_wasi {
-            imports::wasi::add_to_linker(&mut linker)?;
-        }
-        let pre = PluginPre::new(linker.instantiate_pre(component)?)?;
-        Ok(Compiled { pre, needs_wasi, needs })
+    /// Compiles for this sandbox.
+    pub(crate) fn compiler(&self) -> Compiler {
+        Compiler { engine: self.engine.clone() }
     }
+
+    /// Resolves the imports of a component.
+    pub(crate) fn link(&self, component: &Component, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
+        link(&self.engine, component, needs_wasi).map_err(|error| refused(&error))
+    }
+}
+
+/// Compiles plugins for a [`Sandbox`] with the same settings, here or in another process, and runs none. It reserves no memory
+/// for instances.
+pub(crate) struct Compiler {
+    engine: Engine,
+}
+
+impl Compiler {
+    pub(crate) fn new(settings: &SandboxSettings) -> Result<Self, NotCompiled> {
+        Ok(Self { engine: Engine::new(&configuration(settings)).map_err(|error| refused(&error))? })
+    }
+
+    /// Compiles a component on so many threads, to what [`Sandbox::kept_or_made`] loads.
+    pub(crate) fn compile(&self, bytes: &[u8], threads: usize) -> Result<Vec<u8>, NotCompiled> {
+        on_threads(threads, || self.engine.precompile_component(bytes)).map_err(|error| refused(&error))
+    }
+
+    /// Does with compiled code all that a sandbox does when it loads it.
+    pub(crate) fn load(&self, code: &File, needs_wasi: bool) -> Result<Compiled, NotCompiled> {
+        let component = code::load(&self.engine, code).map_err(|error| refused(&error))?;
+        link(&self.engine, &component, needs_wasi).map_err(|error| refused(&error))
+    }
+}
+
+/// Compiled code as a file in memory, which [`Sandbox::kept_or_made`] loads.
+pub(crate) fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
+    let mut file = code::memory_file()?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+fn refused(error: &wasmtime::Error) -> NotCompiled {
+    NotCompiled::Refused(format!("{error:#}"))
+}
+
+fn link(engine: &Engine, component: &Component, needs_wasi: bool) -> wasmtime::Result<Compiled> {
+    let needs = component.resources_required().map(|required| PluginNeeds {
+        memories: required.num_memories,
+        largest_memory_bytes: required.max_initial_memory_size.unwrap_or_default().saturating_mul(64 << 10),
+        tables: required.num_tables,
+    });
+    let mut linker = Linker::new(engine);
+    imports::add_to_linker(&mut linker)?;
+    #[cfg(feature = "wasi")]
+    if needs_wasi {
+        imports::wasi::add_to_linker(&mut linker)?;
+    }
+    let pre = PluginPre::new(linker.instantiate_pre(component)?)?;
+    Ok(Compiled { pre, needs_wasi, needs })
 }
 
 impl Compiled {
@@ -133,7 +191,8 @@ impl Compiled {
     }
 }
 
-fn configuration(settings: &SandboxSettings, max_concurrent: u32) -> Config {
+/// What code is compiled for. How memory for instances is laid out is added for those who make instances.
+fn configuration(settings: &SandboxSettings) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -151,8 +210,7 @@ fn configuration(settings: &SandboxSettings, max_concurrent: u32) -> Config {
                 | WasmFeatures::RELAXED_SIMD,
             false,
         )
-        .native_unwind_info(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, max_concurrent)));
+        .native_unwind_info(false);
     // Memory accesses are checked in code rather than by guard pages. Setting those up and down costs two system calls for
     // each instance, which also stop all threads for a moment; short calls are several times faster without.
     config

@@ -3,6 +3,7 @@
 //! Nothing here knows how calls are admitted, committed or repeated; it runs one request against one transaction.
 
 mod cache;
+mod code;
 mod compile;
 mod engine;
 mod fault;
@@ -10,9 +11,10 @@ mod limiter;
 mod run;
 mod ticker;
 
-pub(crate) use compile::NotCompiled;
+pub(crate) use code::memory_file;
+pub(crate) use compile::{NotCompiled, STACK_BYTES, within};
 pub use engine::PluginNeeds;
-pub(crate) use engine::{Compiled, Sandbox};
+pub(crate) use engine::{Compiled, Compiler, Sandbox, in_memory};
 pub use fault::{PluginFault, PluginFaultKind};
 #[cfg(feature = "measure")]
 pub(crate) use run::Warm;

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use convgroups_host::settings::SandboxSettings;
 use convgroups_host::store::Store;
 use convgroups_host::{BuildError, CallError, Failure, Host, PluginSource, Settings, SqliteStore, UserId};
-use convgroups_tests::bombs::{COSTLY, NEVER_START, REFUSED, bomb, slow_to_compile};
-use convgroups_tests::guests::{ALL, guest};
+use convgroups_tests::bombs::{COSTLY, NEVER_START, REFUSED, UNDECODABLE, bomb, slow_to_compile};
+use convgroups_tests::guests::{ALL, examiner, guest};
 
 use self::process::Memory;
 use self::served::{Times, serve};
@@ -29,6 +29,8 @@ type Wrong = Box<dyn std::error::Error>;
 const NOT_CALLED: &[&str] =
     &["exports_nothing_of_ours", "imports_something_foreign", "needs_wasi", "speaks_another_version"];
 const GROUP: &str = "Work";
+/// How long a plugin may take to compile, in milliseconds: less than by default, for what takes as long as it may.
+const COMPILE_MS: u64 = 10_000;
 
 /// For how long each attack goes on at least, and with how many calls.
 struct Effort {
@@ -78,20 +80,15 @@ fn main() -> Result<(), Wrong> {
         scene.attack(&format!("{name} (another host serves)"), &scene.good, attack)?;
     }
     println!();
-    heading("plugin that attacks who loads it", "loading ends in");
-    for &(name, addition, _) in REFUSED.iter().filter(|(name, ..)| chosen(name)) {
-        let plugin = bomb(addition);
-        scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), Settings::default())))?;
-    }
-    for &(name, addition) in COSTLY.iter().filter(|(name, _)| chosen(name)) {
-        let plugin = bomb(addition);
-        scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), Settings::default())))?;
-    }
-    if chosen("slow_to_compile") {
-        let plugin = bomb(slow_to_compile);
-        let sandbox = SandboxSettings { max_compile_ms: 500, ..SandboxSettings::default() };
+    heading("plugin that attacks the host that loads it", "loading ends in");
+    let files = UNDECODABLE.iter().map(|&(name, file, _)| (name, PluginSource::Bytes(file()), COMPILE_MS));
+    let files = files.chain(REFUSED.iter().map(|&(name, addition, _)| (name, bomb(addition), COMPILE_MS)));
+    let files = files.chain(COSTLY.iter().map(|&(name, addition)| (name, bomb(addition), COMPILE_MS)));
+    let files = files.chain([("slow_to_compile within 500 ms", bomb(slow_to_compile), 500)]);
+    for (name, plugin, max_compile_ms) in files.filter(|(name, ..)| chosen(name)) {
+        let sandbox = SandboxSettings { max_compile_ms, ..SandboxSettings::default() };
         let settings = Settings { sandbox, ..Settings::default() };
-        scene.attack("slow_to_compile", &scene.good, || loaded(scene.host(plugin.clone(), settings.clone())))?;
+        scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), settings.clone())))?;
     }
     Ok(())
 }
@@ -113,7 +110,12 @@ impl Scene {
 
     fn host(&self, plugin: PluginSource, settings: Settings) -> Result<Host, BuildError> {
         let settings = Settings { cache: false, ..settings };
-        Host::builder().settings(settings).shared_store(Arc::clone(&self.store)).plugin(plugin).build()
+        Host::builder()
+            .settings(settings)
+            .shared_store(Arc::clone(&self.store))
+            .plugin(plugin)
+            .plugin_examiner(examiner())
+            .build()
     }
 
     /// Attacks for as long as it is to take, while the host serves somebody else; and prints a line.
