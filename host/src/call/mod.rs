@@ -258,24 +258,25 @@ impl Host {
         EventReader::new(Arc::clone(&self.shared.store), user, after)
     }
 
-    /// Reads on from where a reader is, at most `limit` events, as a call of its user: it waits behind that user's earlier
-    /// calls and for a permit, because it may read everything the user has.
+    /// Reads at most `limit` events with a reader, as a call of its user: it waits in the per-user queue and for a permit,
+    /// because it may read everything the user has. `encode` runs before the user's next call, because it costs as much.
     ///
     /// # Errors
     ///
     /// When there are too many calls, its deadline comes first, or the store fails.
-    pub fn read_events(
+    pub fn read_events<T>(
         &self,
         reader: &mut EventReader,
         limit: u32,
         context: CallContext,
-    ) -> Result<Vec<Event>, CallError> {
+        encode: impl FnOnce(Vec<Event>) -> T,
+    ) -> Result<T, CallError> {
         let CallContext { request_id, deadline } = context;
         let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
-        let read = self.shared.enter(reader.user(), deadline).and_then(|_entered| {
-            // Read by then, whatever has become of the deadline.
-            reader.read_some(limit).map_err(HostFault::Store)
-        });
+        let read = self
+            .shared
+            .enter(reader.user(), deadline)
+            .and_then(|_entered| reader.read_some(limit).map(encode).map_err(HostFault::Store));
         read.map_err(|fault| {
             let failure = Failure::Host(fault);
             self.shared.log(reader.user(), "events", &request_id, &failure);

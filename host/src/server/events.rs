@@ -21,7 +21,7 @@ use super::gate::Counted;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, sdk};
-use crate::call::{CallContext, CallError};
+use crate::call::CallContext;
 use crate::events::{Event, EventReader, POLL_INTERVAL};
 use crate::model::{UserId, Version};
 use crate::store::EventListener;
@@ -278,8 +278,8 @@ impl Feed {
         let (host, reader, request_id) = (self.app.host.clone(), Arc::clone(&self.reader), self.id.clone());
         let work = move |deadline| {
             let context = CallContext { request_id, deadline: Some(deadline) };
-            let read = host.read_events(&mut reader.lock(), BUFFER, context)?;
-            Ok::<_, CallError>(read.iter().map(encode).collect::<Vec<_>>())
+            let encode = |events: Vec<Event>| events.iter().map(encode).collect::<Vec<_>>();
+            host.read_events(&mut reader.lock(), BUFFER, context, encode)
         };
         let read = self.app.gate.run(&self.user, &self.id, work).await??;
         let snapshots = read.iter().filter_map(|encoded| encoded.snapshot_bytes).sum();
