@@ -69,7 +69,9 @@ fn seen(query: &str, id: Option<&HeaderValue>) -> Result<Option<u64>, &'static [
         if name != "after" {
             return Err(&[60002]);
         }
-        after = Some(version(&value).ok_or(&[50002][..])?);
+        if after.replace(version(&value).ok_or(&[50002][..])?).is_some() {
+            return Err(&[60002]);
+        }
     }
     match id.map(HeaderValue::to_str) {
         None | Some(Ok("")) => Ok(after),

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::header::HOST;
+use axum::http::{HeaderValue, Request};
 use axum::response::Response;
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server};
@@ -76,7 +77,9 @@ impl Served {
     }
 
     /// What is answered, as far as its headers.
-    pub async fn answer(&self, request: Request<Body>) -> Response {
+    pub async fn answer(&self, mut request: Request<Body>) -> Response {
+        // HTTP/1.1 has one in every request.
+        request.headers_mut().insert(HOST, HeaderValue::from_static("test"));
         let Ok(response) = self.router.clone().oneshot(request).await;
         response
     }

@@ -270,8 +270,16 @@ pub struct ServerSettings {
     pub header_timeout_ms: u64,
     /// How long a client may take to send a request's body, in milliseconds. Default 10,000.
     pub body_timeout_ms: u64,
-    /// How long a client may take to read what it is sent, in milliseconds; then it is disconnected. Default 30,000.
+    /// How long a client may take to read what it is sent, in milliseconds; then its HTTP/2 stream is reset, or it is
+    /// disconnected. Default 30,000.
     pub write_timeout_ms: u64,
+    /// How long a connection may be open without a request, in milliseconds; then it is closed. A PING of HTTP/2
+    /// does not count as a request. Default 120,000.
+    pub idle_timeout_ms: u64,
+    /// Requests that an HTTP/2 connection may have open at a time, event streams included. Default 32.
+    pub max_streams_per_connection: u32,
+    /// Bytes of responses that a connection may leave unread before its next request is handled. Default 256 KiB.
+    pub max_buffered_bytes_per_connection: usize,
     /// Calls of one user in flight. Default 16.
     pub max_calls_per_user: u32,
     /// Calls to `/v1` and `/v4` together in a second. Default 200, as Tencent's REST API; 0 for no limit.
@@ -302,6 +310,9 @@ impl Default for ServerSettings {
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             write_timeout_ms: 30_000,
+            idle_timeout_ms: 120_000,
+            max_streams_per_connection: 32,
+            max_buffered_bytes_per_connection: 256 << 10,
             max_calls_per_user: 16,
             calls_per_second: 200,
             calls_per_second_per_user: 50,
@@ -445,6 +456,10 @@ impl Settings {
         within("server.header_timeout_ms", server.header_timeout_ms, 10, 600_000)?;
         within("server.body_timeout_ms", server.body_timeout_ms, 10, 600_000)?;
         within("server.write_timeout_ms", server.write_timeout_ms, 10, 600_000)?;
+        within("server.idle_timeout_ms", server.idle_timeout_ms, 10, 3_600_000)?;
+        within("server.max_streams_per_connection", server.max_streams_per_connection.into(), 1, 10_000)?;
+        let buffered = server.max_buffered_bytes_per_connection as u64;
+        within("server.max_buffered_bytes_per_connection", buffered, 1 << 10, 1 << 30)?;
         within("server.max_calls_per_user", server.max_calls_per_user.into(), 1, any)?;
         within("server.max_event_streams_per_user", server.max_event_streams_per_user.into(), 1, any)?;
         within("server.heartbeat_ms", server.heartbeat_ms, 10, 600_000)?;

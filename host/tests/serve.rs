@@ -1,7 +1,7 @@
 //! `convgroups serve` and `convgroups usersig` as users run them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -198,6 +198,84 @@ fn log_lines_carry_the_id_of_the_answer_and_no_signature() {
     assert_eq!(line["fields"]["user"], "alice");
     assert_eq!(line["fields"]["method"], "createConversationGroup");
     assert!(!said.contains(&bare) && !said.contains("Secret plans"), "{said}");
+}
+
+/// Sends this many requests on one connection; each adds a line to the server log.
+fn make_lines(address: &str, lines: usize) {
+    let address = address.strip_prefix("http://").expect("plain HTTP");
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let mut answers = BufReader::new(stream.try_clone().expect("a stream"));
+    for _ in 0..lines {
+        stream.write_all(b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").expect("writes");
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(answers.read_line(&mut line).expect("it goes on answering"), 0, "it is closed");
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().expect("a length");
+            }
+        }
+        answers.read_exact(&mut vec![0; length]).expect("it goes on answering");
+    }
+}
+
+fn lost(metrics: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix("convgroups_log_lines_lost_total "));
+    line.expect("the metric").parse().expect("a number")
+}
+
+#[test]
+fn a_stalled_log_reader_does_not_stop_the_server_and_lost_lines_are_counted() {
+    for form in ["--log-json", "--dev"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = convgroups(directory.path());
+        command.args(["serve", "--store", "memory:", "--listen", "127.0.0.1:0", "--dev"]);
+        if form != "--dev" {
+            command.arg(form);
+        }
+        let mut server = Running::start(command);
+        let address = server.address().to_owned();
+        let fetch = |path: &str| shell(directory.path(), &format!("curl -s -m 60 {address}{path}"));
+        assert_eq!(lost(&fetch("/metrics")), 0);
+        // More than the pipe and the server's queue hold.
+        make_lines(&address, 15_000);
+        assert_eq!(fetch("/healthz"), r#"{"status":"ok"}"#);
+        let known = lost(&fetch("/metrics"));
+        assert!(known > 0, "nothing was lost");
+        // The reader goes on.
+        let mut line = String::new();
+        while !line.contains("lines were lost") {
+            line.clear();
+            assert_ne!(server.rest.read_line(&mut line).expect("text"), 0, "it ended");
+        }
+        assert!(line.contains(&known.to_string()), "{known}: {line}");
+        make_lines(&address, 1);
+        while !line.contains("nothing") && !line.contains("unknown") {
+            line.clear();
+            assert_ne!(server.rest.read_line(&mut line).expect("text"), 0, "it ended");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn a_stalled_log_reader_does_not_delay_shutdown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--store", "memory:", "--listen", "127.0.0.1:0", "--dev"]);
+    let mut server = Running::start(command);
+    make_lines(server.address(), 2000);
+    let asked = Command::new("kill").arg(server.process.id().to_string()).status().expect("there is kill");
+    assert!(asked.success());
+    for _ in 0..6000 {
+        if let Some(status) = server.process.try_wait().expect("it can be asked") {
+            assert!(status.success(), "{status}");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it does not stop");
 }
 
 #[cfg(feature = "otlp")]

@@ -198,3 +198,31 @@ fn a_server_that_is_terminated_under_load_has_kept_all_that_it_acknowledged() {
         }
     }
 }
+
+#[test]
+fn a_second_signal_stops_the_server_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("TERM", "INT")] {
+        let place = place();
+        let mut command = serve(&place);
+        command.args(["--set=server.body_timeout_ms=600000", "--set=server.shutdown_timeout_ms=3600000"]);
+        let mut serving = Serving::start(command);
+        let mut slow = connect(&serving.address).expect("connects");
+        let head = format!(
+            "POST /v1/createConversationGroup HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 9\r\n\r\n{{",
+            sign("alice")
+        );
+        slow.write_all(head.as_bytes()).expect("writes");
+        let mut other = connect(&serving.address).expect("connects");
+        let listed = call(&mut other, &sign("bob"), "getConversationGroupList", &json!({}));
+        assert_eq!(listed.map(|(status, _)| status), Some(200));
+        serving.signal(first);
+        let started = Instant::now();
+        while TcpStream::connect(&serving.address).is_ok() {
+            assert!(started.elapsed() < PATIENCE, "it does not begin to stop");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(serving.child.try_wait().expect("it can be asked").is_none(), "it waits for the body");
+        serving.signal(second);
+        assert_eq!(serving.end().code(), Some(1), "{first} {second}");
+    }
+}

@@ -93,6 +93,7 @@ impl Default for Setup {
         settings.server.header_timeout_ms = 120_000;
         settings.server.body_timeout_ms = 120_000;
         settings.server.write_timeout_ms = 120_000;
+        settings.server.idle_timeout_ms = 600_000;
         settings.server.heartbeat_ms = 120_000;
         settings.server.shutdown_timeout_ms = 60_000;
         settings.calls.timeout_ms = 60_000;

@@ -75,7 +75,6 @@ fn a_reader_resumes_where_it_says_and_starts_over_where_the_log_does_not_reach()
         // Of another server, or of this one before it was set back.
         ("", Some("11"), "full", &[10]),
         ("?after=8796093022207", None, "full", &[10]),
-        ("?after=1&after=9", None, "change", &[10]),
         ("?after=%39", None, "change", &[10]),
     ];
     for (query, last_event_id, event, versions) in cases {
@@ -280,14 +279,87 @@ fn a_signature_may_hold_for_ever() {
 
 #[test]
 fn a_stream_ends_when_the_log_cannot_be_read() {
-    let store = GatedStore::new(Arc::new(MemoryStore::new()));
+    let memory = Arc::new(MemoryStore::new());
+    let store = GatedStore::new(memory.clone());
     let server = Setup::default().store(store.clone()).start();
-    store.fail(true);
     let mut stream = server.events("alice", "", None);
+    assert_eq!(stream.expect().event, "full");
+    store.fail(true);
+    // A change to read.
+    let behind = Host::builder().shared_store(memory).build().expect("the host builds");
+    change(&behind, "alice", 1);
     assert_eq!(stream.end(), "store");
+    let refused = server.try_events(&sign("alice"), "", None).expect_err("nothing can be read");
+    assert_eq!(refused.outcome(), (500, 50004));
+    assert!(!refused.body.contains("secret"), "{refused:?}");
     store.fail(false);
     assert_eq!(server.events("alice", "", None).expect().event, "full");
     assert_eq!(server.metric("convgroups_ended_event_streams_total{reason=\"store\"}"), 1);
+}
+
+#[test]
+fn opening_an_event_stream_waits_in_the_per_user_queue_and_counts_as_a_call() {
+    let store = GatedStore::new(Arc::new(MemoryStore::new()));
+    let setup = Setup::default().store(store.clone()).with(|settings| {
+        settings.calls.timeout_ms = 500;
+        settings.server.max_calls_per_user = 2;
+    });
+    let server = setup.start();
+    store.close();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| server.sdk("alice", "createConversationGroup", &both("Work", &["c2c_bob"])));
+        store.wait_for(1);
+        for (query, id) in [("", None), ("?after=0", None), ("", Some("5"))] {
+            let refused = server.try_events(&sign("alice"), query, id).expect_err("the call is in front");
+            assert_eq!(refused.outcome(), (504, 50005), "{query} {id:?}");
+        }
+        assert_eq!(server.events("bob", "", None).expect().event, "full");
+        let waiting = scope.spawn(|| server.try_events(&sign("alice"), "", None).expect_err("in vain").outcome());
+        eventually("it waits with the call", || server.metric("convgroups_calls_running") == 2);
+        let refused = server.try_events(&sign("alice"), "", None).expect_err("there are two already");
+        assert_eq!(refused.outcome(), (503, 60018));
+        assert_eq!(waiting.join().expect("no panic"), (504, 50005));
+        assert_eq!(server.metric("convgroups_event_streams"), 0, "refused streams do not count");
+        store.open();
+        assert_eq!(call.join().expect("no panic").status, 200);
+    });
+    assert_eq!(server.events("alice", "?after=0", None).expect().id, Some(1));
+}
+
+#[test]
+fn large_full_snapshots_are_rate_limited_by_their_size() {
+    // Some 2 MB, which count as 65 calls.
+    let store = Arc::new(MemoryStore::new());
+    let commit = Commit {
+        user: user("alice"),
+        base: Version(0),
+        changes: vec![Change::GroupCreated {
+            group_name: "Work".to_owned(),
+            conversation_list: ids(&"c2c_".repeat(250), 2000),
+        }],
+        origin: Origin { method: "import".to_owned(), request_id: String::new() },
+        keep: 100,
+        skip: Skip { versions: 5, ..Skip::default() },
+        deadline: None,
+    };
+    assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));
+    let setup = Setup::default().store(store).with(|settings| settings.server.calls_per_second_per_user = 10);
+    let server = setup.start();
+    let open = |query: &str| server.try_events(&sign("alice"), query, None);
+    assert_eq!(open("").expect("the first").expect().event, "full");
+    for query in ["", "?after=1", "?after=8"] {
+        let refused = open(query).expect_err("it was large");
+        assert_eq!(refused.outcome(), (429, 60007), "{query}");
+        let seconds: u64 = refused.header("retry-after").expect("when").parse().expect("seconds");
+        assert!((1..=3).contains(&seconds), "{seconds}");
+    }
+    // Calls are not streams, and others have their own.
+    assert_eq!(server.sdk("alice", "getConversationGroupList", &json!({})).outcome(), (200, 0));
+    assert_eq!(server.events("bob", "", None).expect().event, "full");
+    eventually("they may have another", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        open("").is_ok()
+    });
 }
 
 #[test]

@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission::Admission;
+use admission::{Admission, Turn};
 pub use error::{CallError, Failure, HostFault, code};
 #[cfg(feature = "server")]
 pub(crate) use json::parse_object;
 pub use json::{BadRequest, CallLine};
-use lanes::Lanes;
+use lanes::{Lane, Lanes};
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
     Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
     Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
 };
-use crate::events::EventReader;
+use crate::events::{Event, EventReader};
 use crate::model::{Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
@@ -285,6 +285,32 @@ impl Host {
         EventReader::new(Arc::clone(&self.shared.store), user, after)
     }
 
+    /// Reads at most `limit` events with a reader, as a call of its user: it waits in the per-user queue and for a permit,
+    /// because it may read everything the user has. `encode` runs before the user's next call, because it costs as much.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many calls, its deadline comes first, or the store fails.
+    pub fn read_events<T>(
+        &self,
+        reader: &mut EventReader,
+        limit: u32,
+        context: CallContext,
+        encode: impl FnOnce(Vec<Event>) -> T,
+    ) -> Result<T, CallError> {
+        let CallContext { request_id, deadline } = context;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
+        let read = self
+            .shared
+            .enter(reader.user(), deadline)
+            .and_then(|_entered| reader.read_some(limit).map(encode).map_err(HostFault::Store));
+        read.map_err(|fault| {
+            let failure = Failure::Host(fault);
+            self.shared.log(reader.user(), "events", &request_id, &failure);
+            CallError { request_id, failure }
+        })
+    }
+
     /// How many calls run at a time; more wait.
     #[must_use]
     pub fn max_concurrent(&self) -> u32 {
@@ -520,6 +546,15 @@ enum Attempt<T> {
 }
 
 impl Shared {
+    /// Waits in the user's queue, then for a permit.
+    fn enter(&self, user: &UserId, deadline: Instant) -> Result<(Turn<'_>, Lane<'_>), HostFault> {
+        let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
+        // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
+        let lane = self.lanes.enter(user, deadline).ok_or(HostFault::TimedOut("earlier calls of the same user"))?;
+        let turn = place.start(deadline).ok_or(HostFault::TimedOut("a turn"))?;
+        Ok((turn, lane))
+    }
+
     fn call<T>(
         &self,
         user: &UserId,
@@ -529,10 +564,7 @@ impl Shared {
         mut operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
     ) -> Result<Reply<T>, Failure> {
         let _span = tracing::error_span!("call", request_id, %user, method = name).entered();
-        let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
-        // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
-        let _lane = self.lanes.enter(user, deadline).ok_or(HostFault::TimedOut("earlier calls of the same user"))?;
-        let _turn = place.start(deadline).ok_or(HostFault::TimedOut("a turn"))?;
+        let _entered = self.enter(user, deadline)?;
         let mut spent = Spent::default();
         for attempt in 1..=self.calls.max_attempts {
             match self.attempt(user, request_id, deadline, &mut spent, &mut operations)? {

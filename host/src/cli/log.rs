@@ -7,10 +7,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::args::{Arguments, Command};
-use super::say;
+use super::{outlet, say};
 
-/// Starts both. Traces that are on their way are sent when this is dropped.
-pub(crate) fn start(arguments: &Arguments) -> impl Drop + use<> {
+/// Starts both. Dropping the result sends what is still queued, within a short time.
+pub(crate) fn start(arguments: &Arguments) -> Started<impl Drop + use<>> {
     let serves = matches!(arguments.command, Command::Serve(_));
     let default = if serves { "info" } else { "warn" };
     let wanted = std::env::var("CONVGROUPS_LOG").unwrap_or_else(|_| default.to_owned());
@@ -18,15 +18,31 @@ pub(crate) fn start(arguments: &Arguments) -> impl Drop + use<> {
         say(&format!("convgroups: CONVGROUPS_LOG={wanted} is no log filter ({error}); it is {default} now"));
         EnvFilter::new(default)
     });
+    // Other commands may wait for the reader of standard error; a server must not.
+    if serves {
+        outlet::start();
+    }
     let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| outlet::Line)
         .with_ansi(std::io::stderr().is_terminal())
         // A log that cannot be written must not end the program.
         .log_internal_errors(false);
     let log = if arguments.log_json { log.json().boxed() } else { log.with_target(false).boxed() };
     let (traces, sending) = traces::layer(serves);
     tracing_subscriber::registry().with(log.with_filter(filter)).with(traces).init();
-    sending
+    Started { _traces: sending }
+}
+
+/// The log and the traces, until this is dropped.
+pub(crate) struct Started<Traces> {
+    _traces: Traces,
+}
+
+impl<Traces> Drop for Started<Traces> {
+    fn drop(&mut self) {
+        // The last traces may have something to say, too.
+        outlet::flush();
+    }
 }
 
 #[cfg(feature = "otlp")]

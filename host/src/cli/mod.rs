@@ -9,6 +9,7 @@ mod inspect;
 mod log;
 mod migrate;
 mod outcome;
+mod outlet;
 mod progress;
 mod run;
 mod serve;
@@ -33,9 +34,9 @@ pub(crate) const EXAMINE: &str = "examine-plugin";
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let log = log::start(&arguments);
+    // Dropped after the last word, which goes the same way.
+    let _log = log::start(&arguments);
     let ended = dispatch(arguments);
-    drop(log);
     match ended {
         Ok(Done::Well) | Err(Failed::OutputClosed) => ExitCode::SUCCESS,
         Ok(Done::WithCode) => ExitCode::from(1),
@@ -109,7 +110,7 @@ fn plugin_source(settings: &Settings) -> PluginSource {
 
 /// Tells people something on standard error, if anybody can hear it.
 pub(crate) fn say(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let _ = outlet::write(format!("{message}\n").as_bytes());
 }
 
 /// Makes a file that appears under its name when it is complete and on disk. Refuses to replace one.

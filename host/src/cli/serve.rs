@@ -8,7 +8,7 @@ use convgroups_host::{Host, Settings, store};
 
 use super::args::Serve;
 use super::config::Loaded;
-use super::{Done, Failed, Outcome, examiner, plugin_source, say};
+use super::{Done, Failed, Outcome, examiner, outlet, plugin_source, say};
 
 /// Who may use `/v4` with `--dev`; the account that Tencent gives every app.
 const DEV_ADMIN: &str = "administrator";
@@ -20,6 +20,10 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
     if let Some(listen) = &command.listen {
         settings.server.listen.clone_from(listen);
     }
+    // The default hook would write to standard error directly, and wait for its reader.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(panic = panic.to_string().replace('\n', " "), "the program panicked");
+    }));
     let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
     let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
@@ -39,7 +43,17 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
             say(&welcome(&address, &settings, &keys).unwrap_or_default());
         }
         say(&format!("convgroups: listening on {address}"));
-        server.run(stop_signal()).await
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let signals = async {
+            stop_signal().await;
+            drop(stop);
+            stop_signal().await;
+        };
+        let serving = server.lost_log_lines(outlet::lost()).run(async { drop(stopped.await) });
+        tokio::select! {
+            served = serving => served,
+            () = signals => stop_at_once(),
+        }
     });
     served.map(|()| Done::Well).map_err(|error| match error {
         ServerError::Setting(_) => Failed::Usage(error.to_string()),
@@ -115,6 +129,13 @@ fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<Strin
 fn now() -> u64 {
     let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     elapsed.map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Ends the process without waiting for calls. Acknowledged changes are kept: a store survives SIGKILL.
+fn stop_at_once() -> ! {
+    say("convgroups: a second signal stopped the server at once; calls in flight get no response");
+    outlet::flush();
+    std::process::exit(1)
 }
 
 /// Ends when the process is asked to stop.

@@ -73,6 +73,12 @@ impl EventReader {
         Self::new(store, user, Version::MAX)
     }
 
+    /// Whose changes they are.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
     /// The version that was read last, to resume from.
     #[must_use]
     pub fn after(&self) -> Version {

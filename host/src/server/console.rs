@@ -23,10 +23,9 @@ pub(super) fn router() -> Router<Arc<App>> {
 }
 
 fn file(content_type: &'static str, content: &'static str) -> Response {
-    let headers: [(HeaderName, HeaderValue); 5] = [
+    let headers: [(HeaderName, HeaderValue); 4] = [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         // A new version of the server brings a new page.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

@@ -1,6 +1,7 @@
 //! `GET /v1/events`: one user's changes as they happen, as Server-Sent Events.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,13 +21,16 @@ use super::gate::Counted;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, sdk};
+use crate::call::CallContext;
 use crate::events::{Event, EventReader, POLL_INTERVAL};
-use crate::model::Version;
-use crate::store::StoreResult;
+use crate::model::{UserId, Version};
+use crate::store::EventListener;
 
 const LABEL: Label = Label { api: "v1", method: "events" };
 /// Changes that wait for one reader to take them; those behind them are still in the log, not in memory.
 const BUFFER: u32 = 8;
+/// The pause before a read is tried again that was shed because of load.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What a browser is to wait before it connects again, in milliseconds.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -60,14 +65,15 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Response {
     let started = Instant::now();
-    let opened = sdk::authenticate(&app, &headers).and_then(|caller| {
-        let stream = open(&app, &caller, &headers, query.as_deref())?;
-        Ok((stream, caller.user))
-    });
-    match opened {
+    let opened = async {
+        let caller = sdk::authenticate(&app, &headers)?;
+        let stream = open(&app, &caller, &id, &headers, query.as_deref()).await?;
+        Ok::<_, Rejection>((stream, caller.user))
+    };
+    match opened.await {
         Ok((stream, user)) => {
             app.ended(LABEL, Outcome::Ok, 0, Some(&user), started.elapsed());
-            let heartbeat = KeepAlive::new().interval(Duration::from_millis(app.settings.heartbeat_ms));
+            let heartbeat = KeepAlive::new().interval(app.heartbeat());
             Sse::new(stream).keep_alive(heartbeat).into_response()
         }
         Err(rejection) => {
@@ -78,9 +84,10 @@ pub(super) async fn events(
     }
 }
 
-fn open(
+async fn open(
     app: &Arc<App>,
     caller: &Caller,
+    id: &str,
     headers: &HeaderMap,
     query: Option<&str>,
 ) -> Result<impl Stream<Item = Result<sse::Event, Infallible>> + use<>, Rejection> {
@@ -88,6 +95,7 @@ fn open(
         return Err(Rejection::overloaded("the server is stopping"));
     }
     let after = last_seen(headers, query)?;
+    app.gate.check_snapshots(&caller.user)?;
     let many = "you have too many event streams open";
     let counted = app.streams_of_users.count(&caller.user).ok_or_else(|| Rejection::overloaded(many))?;
     let too_many = || Rejection::overloaded("there are too many event streams, try again later");
@@ -99,12 +107,27 @@ fn open(
     };
     let signature = sdk::signature(headers)?.to_owned();
     app.metrics.event_streams.inc();
-    let open = Open { app: Arc::clone(app), signature, expires: caller.expires, _counted: counted, _place: place };
-    let (events, received) = mpsc::channel(BUFFER as usize);
+    let open = Open { app: Arc::clone(app), _counted: counted, _place: place };
+    let feed = Feed {
+        app: Arc::clone(app),
+        user: caller.user.clone(),
+        id: id.to_owned(),
+        signature,
+        expires: caller.expires,
+        reader: Arc::new(Mutex::new(reader)),
+    };
+    // Before the response begins, so that a refusal has a status.
+    let first = feed.read().await?;
+    // One event: the feed holds the others that it has read.
+    let (events, received) = mpsc::channel(1);
     let (end, ended) = oneshot::channel();
-    tokio::spawn(feed(open, reader, events, end));
-    let last = stream::once(ended).filter_map(async |end| Some(Ok(goodbye(end.ok()?))));
-    Ok(ReceiverStream::new(received).map(Ok).chain(last.boxed()))
+    tokio::spawn(feed.run(first, events, end));
+    let last = stream::once(ended).filter_map(async |end| Some(goodbye(end.ok()?)));
+    // The stream counts until its body is dropped, even if the feed has ended before.
+    Ok(ReceiverStream::new(received).chain(last.boxed()).map(move |event| {
+        let _ = &open;
+        Ok(event)
+    }))
 }
 
 /// The version that the reader has seen; nothing for who wants to begin with the state.
@@ -124,7 +147,14 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
             let desc = format!("there is no parameter {name:?}, but after");
             return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
         }
-        after = Some(read(&value, "after")?);
+        if after.replace(read(&value, "after")?).is_some() {
+            let desc = "the parameter after is in the URL more than once: expected once";
+            return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+        }
+    }
+    if headers.get_all("last-event-id").iter().count() > 1 {
+        let desc = "the header Last-Event-ID is there more than once: expected once";
+        return Err(Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc));
     }
     // The header is of a later moment: a browser that connects again sends both.
     match headers.get("last-event-id").map(|header| header.to_str()) {
@@ -138,9 +168,6 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
 /// An open stream, counted until it is dropped.
 struct Open {
     app: Arc<App>,
-    signature: String,
-    /// When the signature ends, in seconds since 1970.
-    expires: u64,
     _counted: Counted,
     _place: tokio::sync::OwnedSemaphorePermit,
 }
@@ -151,84 +178,130 @@ impl Drop for Open {
     }
 }
 
-/// Reads the log and hands on what it says, until the reader has gone or has to go.
-async fn feed(open: Open, mut reader: EventReader, events: mpsc::Sender<sse::Event>, end: oneshot::Sender<End>) {
-    let app = &open.app;
-    let patience = Duration::from_millis(app.settings.write_timeout_ms);
-    let mut replacements = app.auth.replacements();
-    let reason = loop {
-        // Also while there is always more to send.
-        if app.is_stopping() {
-            break End::Shutdown;
-        }
-        // Remembered by its digest: asking again costs little.
-        if app.auth.verify(&open.signature).is_err() {
-            break End::Expired;
-        }
-        let listener = reader.listen();
-        let Some((read, back)) = read(reader).await else { break End::Store };
-        reader = back;
-        let read = match read {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(%error, "an event stream could not be read on");
-                break End::Store;
+/// Reads the change log and sends its entries until the client is gone or the stream has to end.
+struct Feed {
+    app: Arc<App>,
+    user: UserId,
+    /// The id of the request that opened the stream.
+    id: String,
+    signature: String,
+    /// When the signature ends, in seconds since 1970.
+    expires: u64,
+    /// Shared with the thread that reads.
+    reader: Arc<Mutex<EventReader>>,
+}
+
+impl Feed {
+    async fn run(self, first: Vec<sse::Event>, events: mpsc::Sender<sse::Event>, end: oneshot::Sender<End>) {
+        let Self { app, signature, .. } = &self;
+        let patience = Duration::from_millis(app.settings.write_timeout_ms);
+        let mut first = Some(first);
+        let reason = loop {
+            // Also while there is always more to send.
+            if app.is_stopping() {
+                break End::Shutdown;
             }
-        };
-        let idle = read.is_empty();
-        let mut slow = false;
-        for event in &read {
-            match events.send_timeout(encode(event), patience).await {
-                Ok(()) => {}
-                Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
-                Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                    slow = true;
-                    break;
+            // Remembered by its digest: asking again costs little.
+            if app.auth.verify(signature).is_err() {
+                break End::Expired;
+            }
+            let listener = self.reader.lock().listen();
+            let was_first = first.is_some();
+            let read = match first.take() {
+                Some(read) => Ok(read),
+                None => self.read().await,
+            };
+            let read = match read {
+                Ok(read) => read,
+                // The entries stay in the change log and can be read later.
+                Err(rejection) if matches!(rejection.outcome, Outcome::Overloaded | Outcome::TimedOut) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(PAUSE) => {}
+                        () = events.closed() => return,
+                        () = app.stopping() => {}
+                    }
+                    continue;
+                }
+                Err(_) => break End::Store,
+            };
+            let idle = read.is_empty() && !was_first;
+            let mut slow = false;
+            for event in read {
+                match events.send_timeout(event, patience).await {
+                    Ok(()) => {}
+                    Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
+                    Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                        slow = true;
+                        break;
+                    }
                 }
             }
-        }
-        if slow {
-            break End::Slow;
-        }
-        if !idle {
-            continue;
-        }
-        let left = Duration::from_secs(open.expires.saturating_sub(now()).saturating_add(1));
-        let changed = async {
+            if slow {
+                break End::Slow;
+            }
+            if idle && !self.change(listener, &events).await {
+                return;
+            }
+        };
+        app.metrics.stream_ended(reason.as_str());
+        // The client may be gone.
+        let _ = end.send(reason);
+    }
+
+    /// Waits until there may be something to read, or the stream has to end. Returns false if the client is gone.
+    async fn change(&self, listener: Option<EventListener>, events: &mpsc::Sender<sse::Event>) -> bool {
+        let mut replacements = self.app.auth.replacements();
+        let mut changed = pin!(async {
             match listener {
                 Some(listener) => listener.await,
                 None => tokio::time::sleep(POLL_INTERVAL).await,
             }
-        };
-        tokio::select! {
-            () = changed => {}
-            () = events.closed() => return,
-            () = app.stopping() => break End::Shutdown,
-            _ = replacements.changed() => {}
-            () = tokio::time::sleep(left) => {}
+        });
+        // Checked before the first wait too: the keys may just have been replaced.
+        while self.app.auth.verify(&self.signature).is_ok() {
+            let left = Duration::from_secs(self.expires.saturating_sub(now()).saturating_add(1));
+            tokio::select! {
+                () = &mut changed => break,
+                () = events.closed() => return false,
+                () = self.app.stopping() => break,
+                _ = replacements.changed() => {}
+                // A timer does not notice that the wall clock is set.
+                () = tokio::time::sleep(left.min(self.app.heartbeat())) => {}
+            }
         }
-    };
-    app.metrics.stream_ended(reason.as_str());
-    // Who has gone meanwhile need not know.
-    let _ = end.send(reason);
+        true
+    }
+
+    /// Reads the change log once, as a call of this user: it waits in the per-user queue, because it may return a full
+    /// snapshot.
+    async fn read(&self) -> Result<Vec<sse::Event>, Rejection> {
+        let (host, reader, request_id) = (self.app.host.clone(), Arc::clone(&self.reader), self.id.clone());
+        let work = move |deadline| {
+            let context = CallContext { request_id, deadline: Some(deadline) };
+            let encode = |events: Vec<Event>| events.iter().map(encode).collect::<Vec<_>>();
+            host.read_events(&mut reader.lock(), BUFFER, context, encode)
+        };
+        let read = self.app.gate.run(&self.user, &self.id, work).await??;
+        let snapshots = read.iter().filter_map(|encoded| encoded.snapshot_bytes).sum();
+        self.app.gate.charge_snapshot(&self.user, snapshots);
+        Ok(read.into_iter().map(|encoded| encoded.event).collect())
+    }
 }
 
-/// One read of the log, on a thread that may block. Nothing when there are no threads any more, or the read panicked.
-async fn read(mut reader: EventReader) -> Option<(StoreResult<Vec<Event>>, EventReader)> {
-    let reading = tokio::task::spawn_blocking(move || {
-        let read = reader.read_some(BUFFER);
-        (read, reader)
-    });
-    reading.await.inspect_err(|error| tracing::error!(%error, "an event stream could not be read on")).ok()
+struct Encoded {
+    event: sse::Event,
+    /// Its size, if it is a full snapshot.
+    snapshot_bytes: Option<usize>,
 }
 
-fn encode(event: &Event) -> sse::Event {
-    let name = match event {
-        Event::Change(_) => "change",
-        Event::Full(_) => "full",
-    };
+fn encode(event: &Event) -> Encoded {
     let data = serde_json::to_string(event).expect("texts and numbers have a JSON form");
-    sse::Event::default().id(event.version().to_string()).event(name).retry(RETRY).data(data)
+    let (name, snapshot_bytes) = match event {
+        Event::Change(_) => ("change", None),
+        Event::Full(_) => ("full", Some(data.len())),
+    };
+    let event = sse::Event::default().id(event.version().to_string()).event(name).retry(RETRY).data(data);
+    Encoded { event, snapshot_bytes }
 }
 
 #[derive(Serialize)]

@@ -17,6 +17,11 @@ use super::rejection::{Rejection, code};
 use crate::model::UserId;
 use crate::settings::{CallSettings, ServerSettings};
 
+/// Bytes of a full snapshot that are charged as one call.
+const SNAPSHOT_BYTES_PER_CALL: usize = 32 << 10;
+/// Charges up to this time are allowed before further streams are rejected.
+const SNAPSHOTS_IN_ADVANCE: Duration = Duration::from_secs(5);
+
 pub(super) struct Gate {
     max_running: u32,
     turns: Arc<Semaphore>,
@@ -25,6 +30,7 @@ pub(super) struct Gate {
     of_users: Tally,
     per_app: Option<DefaultDirectRateLimiter>,
     per_user: Option<DefaultKeyedRateLimiter<UserId>>,
+    snapshots: Option<Snapshots>,
     timeout: Duration,
     closed: AtomicBool,
 }
@@ -71,6 +77,38 @@ impl Drop for Counted {
     }
 }
 
+/// Until when users pay off the full snapshots that they have read.
+struct Snapshots {
+    per_second: NonZeroU32,
+    until: Mutex<HashMap<UserId, Instant>>,
+}
+
+impl Snapshots {
+    fn new(per_second: NonZeroU32) -> Self {
+        Self { per_second, until: Mutex::default() }
+    }
+
+    fn owed(&self, user: &UserId, now: Instant) -> Duration {
+        self.until.lock().get(user).map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    fn charge(&self, user: &UserId, bytes: usize, now: Instant) {
+        let calls = u32::try_from(bytes / SNAPSHOT_BYTES_PER_CALL).unwrap_or(u32::MAX);
+        if calls == 0 {
+            return;
+        }
+        let mut until = self.until.lock();
+        let until = until.entry(user.clone()).or_insert(now);
+        *until = (*until).max(now) + Duration::from_secs(calls.into()) / self.per_second.get();
+    }
+
+    fn tidy(&self, now: Instant) {
+        let mut until = self.until.lock();
+        until.retain(|_, until| *until > now);
+        until.shrink_to_fit();
+    }
+}
+
 /// One that waits, until it is dropped.
 struct Waiting<'a>(&'a AtomicU32);
 
@@ -91,6 +129,7 @@ impl Gate {
             of_users: Tally::new(server.max_calls_per_user),
             per_app: quota(server.calls_per_second).map(RateLimiter::direct),
             per_user: quota(server.calls_per_second_per_user).map(RateLimiter::keyed),
+            snapshots: NonZeroU32::new(server.calls_per_second_per_user).map(Snapshots::new),
             timeout: calls.timeout(),
             closed: AtomicBool::new(false),
         }
@@ -116,8 +155,30 @@ impl Gate {
         Ok(())
     }
 
+    /// Checks whether the user may open another event stream. The size of a full snapshot is known only after it was read, so
+    /// it is charged then, and the next stream waits until the charges are paid off.
+    pub(super) fn check_snapshots(&self, user: &UserId) -> Result<(), Rejection> {
+        let owed = self.snapshots.as_ref().map_or(Duration::ZERO, |snapshots| snapshots.owed(user, Instant::now()));
+        if owed <= SNAPSHOTS_IN_ADVANCE {
+            return Ok(());
+        }
+        let wait = (owed - SNAPSHOTS_IN_ADVANCE).as_secs() + 1;
+        let desc = "you have read too many large full snapshots, try again later";
+        Err(Rejection::limited(code::USER_FREQUENCY, wait, desc))
+    }
+
+    /// Charges the user for a full snapshot.
+    pub(super) fn charge_snapshot(&self, user: &UserId, bytes: usize) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.charge(user, bytes, Instant::now());
+        }
+    }
+
     /// Forgets users who have not called for a while.
     pub(super) fn tidy(&self) {
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.tidy(Instant::now());
+        }
         if let Some(limiter) = &self.per_user {
             limiter.retain_recent();
             limiter.shrink_to_fit();
@@ -249,6 +310,24 @@ mod tests {
         running.await.expect("no panic");
         gate.run(&user("alice"), "4", |_| ()).await.expect("alice again");
         assert!(gate.of_users.counts.lock().is_empty());
+    }
+
+    #[test]
+    fn full_snapshots_are_charged_at_the_rate_of_calls() {
+        let (alice, bob, start) = (user("alice"), user("bob"), Instant::now());
+        let snapshots = Snapshots::new(NonZeroU32::new(50).expect("not 0"));
+        snapshots.charge(&alice, SNAPSHOT_BYTES_PER_CALL - 1, start);
+        assert!(snapshots.until.lock().is_empty(), "a small one is not charged");
+        for _ in 0..2 {
+            snapshots.charge(&alice, 100 * SNAPSHOT_BYTES_PER_CALL, start);
+        }
+        assert_eq!(snapshots.owed(&alice, start), Duration::from_secs(4));
+        assert_eq!(snapshots.owed(&bob, start), Duration::ZERO);
+        let later = start + Duration::from_secs(3);
+        snapshots.tidy(later);
+        assert_eq!(snapshots.owed(&alice, later), Duration::from_secs(1));
+        snapshots.tidy(later + Duration::from_secs(1));
+        assert!(snapshots.until.lock().is_empty());
     }
 
     #[test]

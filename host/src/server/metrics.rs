@@ -56,6 +56,7 @@ pub(super) struct Metrics {
     pub(super) connections: Gauge,
     pub(super) event_streams: Gauge,
     ended_streams: Family<Reason, Counter>,
+    pub(super) stalled_streams: Counter,
 }
 
 /// From 1 µs, which a sandbox takes to set up on a good day, to 8 s, which is longer than any call.
@@ -71,7 +72,7 @@ impl Metrics {
         let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
         let parts = Family::new_with_constructor(histogram as fn() -> Histogram);
         let (conflicts, connections, event_streams) = (Counter::default(), Gauge::default(), Gauge::default());
-        let ended_streams = Family::default();
+        let (ended_streams, stalled_streams) = (Family::default(), Counter::default());
         registry.register("calls", "Calls, by how they ended and whose failure it was", calls.clone());
         let help = "How long calls took, waiting included";
         registry.register_with_unit("call_duration", help, Unit::Seconds, seconds.clone());
@@ -90,12 +91,17 @@ impl Metrics {
             "Event streams that the server ended, by reason",
             ended_streams.clone(),
         );
+        registry.register(
+            "stalled_http2_streams",
+            "HTTP/2 streams that were reset because their client did not take the response",
+            stalled_streams.clone(),
+        );
         let plugin = host.plugin();
         let build =
             Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("plugin", plugin.digest.clone())]);
         registry.register("build", "This program and its plugin", build);
         registry.register_collector(Box::new(Measured(Box::new(state))));
-        Self { registry, calls, seconds, parts, conflicts, connections, event_streams, ended_streams }
+        Self { registry, calls, seconds, parts, conflicts, connections, event_streams, ended_streams, stalled_streams }
     }
 
     pub(super) fn call_ended(&self, Label { api, method }: Label, outcome: Outcome, took: Duration) {
@@ -133,6 +139,7 @@ pub(super) struct State {
     pub(super) running: u64,
     pub(super) max_running: u64,
     pub(super) waiting: u64,
+    pub(super) lost_log_lines: u64,
     pub(super) store: StoreCounts,
 }
 
@@ -146,7 +153,7 @@ impl std::fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let State { running, max_running, waiting, store } = (self.0)();
+        let State { running, max_running, waiting, lost_log_lines, store } = (self.0)();
         let mut gauge = |name, help, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
@@ -165,6 +172,11 @@ impl Collector for Measured {
             let metric = ConstCounter::new(value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
+        counter(
+            "log_lines_lost",
+            "Lines of the server log that were dropped because its reader did not keep up",
+            lost_log_lines,
+        )?;
         counter("commits", "Commits to the store; divided by flushes: how many share one", store.commits)?;
         counter("flushes", "Flushes of the store", store.flushes)
     }

@@ -23,6 +23,7 @@ mod auth;
 mod body;
 mod connection;
 mod console;
+mod delivery;
 mod events;
 mod gate;
 mod metrics;
@@ -32,29 +33,32 @@ mod rejection;
 mod reload;
 mod rest;
 mod sdk;
+mod strict;
 mod tls;
 pub mod usersig;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, header};
+use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::{Extension, Router};
-use axum_server::Handle;
-use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
 use self::auth::Authenticator;
 pub use self::auth::{KEYS_VARIABLE, KeySource};
-use self::connection::Doorkeeper;
+use self::connection::Connections;
 use self::gate::{Gate, Tally};
 use self::metrics::{Label, Metrics};
 use self::rejection::{Outcome, Rejection};
@@ -78,6 +82,7 @@ struct App {
     streams_of_users: Tally,
     readiness: ops::Readiness,
     stopping: watch::Sender<bool>,
+    lost_log_lines: Arc<OnceLock<Arc<AtomicU64>>>,
 }
 
 impl App {
@@ -89,6 +94,10 @@ impl App {
     async fn stopping(&self) {
         // The sender is here, so that this ends only with the value.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.settings.heartbeat_ms)
     }
 
     /// Counts a call and writes it to the log.
@@ -165,9 +174,11 @@ impl Server {
         }
         let cors = cors(&server.allowed_origins)?;
         let gate = Arc::new(Gate::new(&settings.calls, server));
+        let lost_log_lines = Arc::new(OnceLock::<Arc<AtomicU64>>::new());
         let metrics = Metrics::new(&host, {
-            let (gate, store) = (Arc::clone(&gate), Arc::clone(host.store()));
+            let (gate, store, lost) = (Arc::clone(&gate), Arc::clone(host.store()), Arc::clone(&lost_log_lines));
             move || metrics::State {
+                lost_log_lines: lost.get().map_or(0, |lines| lines.load(Ordering::Relaxed)),
                 running: gate.running(),
                 max_running: gate.max_running(),
                 waiting: gate.waiting(),
@@ -184,6 +195,7 @@ impl Server {
             stopping: watch::Sender::new(false),
             settings: server.clone(),
             host,
+            lost_log_lines,
         });
         let reload = reload::Reload::new(Arc::clone(&app), keys, tls.clone());
         let router = router(Arc::clone(&app), cors);
@@ -202,6 +214,14 @@ impl Server {
         self.tls.is_some()
     }
 
+    /// Sets the counter of lost log lines that the metrics show. The writer of the server log increments it.
+    #[must_use]
+    pub fn lost_log_lines(self, lines: Arc<AtomicU64>) -> Self {
+        // It is set once; a second one is ignored.
+        let _ = self.app.lost_log_lines.set(lines);
+        self
+    }
+
     /// Answers requests until `stop` is ready; then ends the event streams, lets calls in flight finish, refuses new ones,
     /// and returns.
     ///
@@ -210,43 +230,17 @@ impl Server {
     /// When it cannot go on.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let Self { listener, tls, reload, app, router, .. } = self;
-        let handle = Handle::new();
         let housekeeping = tokio::spawn(reload.run());
-        let settings = &app.settings;
-        let milliseconds = Duration::from_millis;
-        let doorkeeper = Doorkeeper::new(
-            settings.max_connections,
-            milliseconds(settings.write_timeout_ms),
-            app.metrics.connections.clone(),
-        );
-        let header_timeout = milliseconds(settings.header_timeout_ms);
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).first_request_timeout(header_timeout);
-        let http = server.http_builder();
-        http.http1().header_read_timeout(header_timeout).max_buf_size(settings.max_header_bytes);
-        http.http2()
-            .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
-            .max_concurrent_streams(100)
-            .keep_alive_interval(Some(Duration::from_secs(20)));
-        let service = router.into_make_service();
-        let serving = async {
-            match tls {
-                None => server.acceptor(doorkeeper).serve(service).await,
-                Some(config) => {
-                    let tls = RustlsAcceptor::new(config).handshake_timeout(header_timeout).acceptor(doorkeeper);
-                    server.acceptor(tls).serve(service).await
-                }
-            }
-        };
-        tokio::pin!(serving);
+        let patience = Duration::from_millis(app.settings.shutdown_timeout_ms);
+        let connections = Connections::new(router, tls, &app.settings, &app.metrics, app.stopping.subscribe());
+        let mut serving = pin!(connections.serve(listener, patience));
         let served = tokio::select! {
             served = &mut serving => served,
             () = stop => {
-                let patience = milliseconds(app.settings.shutdown_timeout_ms);
                 let until = Instant::now() + patience;
                 tracing::info!("stopping: calls in flight may finish, new ones are refused");
                 app.gate.close();
                 app.stopping.send_replace(true);
-                handle.graceful_shutdown(Some(patience));
                 let served = serving.await;
                 // Calls whose client has gone are finished all the same.
                 if tokio::time::timeout_at(until.into(), app.gate.finished()).await.is_err() {
@@ -324,19 +318,23 @@ fn is_origin(origin: &str) -> bool {
 }
 
 fn router(app: Arc<App>, cors: CorsLayer) -> Router {
-    let sdk = Router::new().route("/v1/events", get(events::events)).route("/v1/{method}", post(sdk::call)).layer(cors);
+    let sdk = Router::new()
+        .route("/v1/events", get(events::events).fallback(sdk::wrong_verb))
+        .route("/v1/{method}", post(sdk::call).fallback(sdk::wrong_verb))
+        .layer(cors);
     Router::new()
         .merge(sdk)
         .route("/v4/{service}/{command}", any(rest::call))
-        .route("/healthz", get(ops::healthz))
-        .route("/readyz", get(ops::readyz))
-        .route("/metrics", get(ops::metrics))
-        .route("/openapi.json", get(openapi::serve))
+        .route("/healthz", get(ops::healthz).fallback(sdk::wrong_verb))
+        .route("/readyz", get(ops::readyz).fallback(sdk::wrong_verb))
+        .route("/metrics", get(ops::metrics).fallback(sdk::wrong_verb))
+        .route("/openapi.json", get(openapi::serve).fallback(sdk::wrong_verb))
         .merge(console::router())
         .fallback(nowhere)
         // Bodies are read with a limit of our own, which has an answer of ours.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::finish))
+        .layer(middleware::from_fn(strict::check))
         .layer(middleware::from_fn(identify))
         .with_state(app)
 }
@@ -347,17 +345,37 @@ async fn identify(mut request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", request_id = id);
     request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).instrument(span).await;
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        headers.insert(REQUEST_ID, value);
     }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-async fn nowhere(Extension(RequestId(_)): Extension<RequestId>) -> Response {
-    sdk::render(Rejection::no_such_method("there is nothing at this address; /openapi.json lists what there is"))
+/// Responds to a path that does not exist.
+async fn nowhere(uri: Uri) -> Response {
+    refuse(
+        &uri,
+        Rejection::no_such_method(format!(
+            "there is nothing at {:?}: expected a path from /openapi.json, such as \
+             /v4/recentcontact/get_contact_group, without extra slashes",
+            uri.path()
+        )),
+    )
 }
 
-fn json(body: String) -> Response {
-    let content_type = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+/// Renders a rejection in the form of the API that the path belongs to.
+fn refuse(uri: &Uri, rejection: Rejection) -> Response {
+    let first = uri.path().split('/').find(|segment| !segment.is_empty());
+    if first == Some("v4") { rest::render(&rejection) } else { sdk::render(rejection) }
+}
+
+/// A JSON response that must not be cached.
+fn json(body: impl Into<Body>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body.into()).into_response()
 }

@@ -1,6 +1,12 @@
 //! `/openapi.json`: what the server understands, from the types that it reads and writes.
 
-use axum::response::Response;
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -15,7 +21,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{json, rest};
+use super::rest;
 use crate::api::{
     ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult, Conversations,
     CustomData, GroupAndConversations, GroupName, Mark, Method, Rename,
@@ -26,9 +32,39 @@ use crate::model::LoggedChange;
 const JSON: &str = "application/json";
 const BEARER: &str = "UserSig";
 
-pub(super) async fn serve() -> Response {
-    // Small, and seldom asked for.
-    json(document().to_json().expect("an OpenAPI document has a JSON form"))
+/// The document as it is sent. It does not change while the program runs.
+struct Served {
+    json: Bytes,
+    etag: HeaderValue,
+}
+
+static SERVED: LazyLock<Served> = LazyLock::new(|| {
+    let json = document().to_json().expect("an OpenAPI document has a JSON form");
+    let digest = Sha256::digest(&json).iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let etag = HeaderValue::try_from(format!("\"{digest}\"")).expect("hexadecimal digits are ASCII");
+    Served { json: json.into(), etag }
+});
+
+pub(super) async fn serve(headers: HeaderMap) -> Response {
+    let Served { json, etag } = &*SERVED;
+    let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, etag));
+    let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { super::json(json.clone()) };
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag.clone());
+    // A new version of the server has a new document.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Whether `If-None-Match` has this tag, which a compressing proxy may have turned into a weak one.
+fn names(known: &HeaderValue, etag: &HeaderValue) -> bool {
+    known.to_str().is_ok_and(|known| {
+        known.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    })
 }
 
 type Schemas = Vec<(String, RefOr<Schema>)>;
@@ -59,6 +95,7 @@ pub(super) fn document() -> OpenApi {
     let metrics =
         OperationBuilder::new().summary(Some("Metrics for Prometheus")).tag("operating").response("200", metrics);
     paths.add_path_operation("/metrics", vec![HttpMethod::Get], metrics.build());
+    paths.add_path_operation("/openapi.json", vec![HttpMethod::Get], description());
 
     reference::<Failed>(&mut schemas);
     let bearer = HttpBuilder::new()
@@ -71,7 +108,10 @@ pub(super) fn document() -> OpenApi {
         .build();
     let info = InfoBuilder::new()
         .title("convgroups")
-        .description(Some("Conversation groups for chat back ends."))
+        .description(Some(
+            "Conversation groups for chat back ends. At every path, a request of HTTP/1.1 with no header `Host` or with two is \
+             rejected with the status 400, and one with a transfer coding other than `chunked` with 501.",
+        ))
         .version(env!("CARGO_PKG_VERSION"))
         .build();
     OpenApiBuilder::new()
@@ -79,6 +119,29 @@ pub(super) fn document() -> OpenApi {
         .info(info)
         .paths(paths)
         .components(Some(components))
+        .build()
+}
+
+/// This document.
+fn description() -> Operation {
+    let known = ParameterBuilder::new()
+        .name("If-None-Match")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The ETag of the client's copy"))
+        .schema(Some(string()))
+        .build();
+    let tagged = |response: ResponseBuilder| {
+        response.header("ETag", Header::new(string().build())).header("Cache-Control", Header::new(string().build()))
+    };
+    let whole = ResponseBuilder::from(response("The document", ObjectBuilder::new()));
+    let unchanged = ResponseBuilder::new().description("The document has not changed");
+    OperationBuilder::new()
+        .summary(Some("This document"))
+        .tag("operating")
+        .parameter(known)
+        .response("200", tagged(whole))
+        .response("304", tagged(unchanged))
         .build()
 }
 
@@ -184,7 +247,7 @@ fn failures(operation: OperationBuilder) -> OperationBuilder {
         .security(SecurityRequirement::new(BEARER, Vec::<String>::new()))
         .response("400", failure("The parameters cannot be read; says where and why"))
         .response("401", failure("There is no UserSig, or it proves nothing; codes 70001 to 70014"))
-        .response("429", later("Too many calls in a second"))
+        .response("429", later("Too many calls in a second; for event streams, also too many full snapshots"))
         .response("503", later("Too many calls at once, or the server is stopping"))
 }
 
@@ -193,6 +256,8 @@ fn response(description: &str, schema: impl Into<RefOr<Schema>>) -> utoipa::open
         .description(description)
         .content(JSON, ContentBuilder::new().schema(Some(schema)).build())
         .header("X-Request-ID", Header::new(string().build()))
+        .header("Cache-Control", Header::new(string().build()))
+        .header("X-Content-Type-Options", Header::new(string().build()))
         .build()
 }
 
@@ -245,6 +310,8 @@ fn events(schemas: &mut Schemas) -> Operation {
         ))
         .parameter(parameter("after", ParameterIn::Query, "The same, for who cannot send the header", id))
         .response("200", stream)
+        .response("500", failure("The store failed"))
+        .response("504", failure("The change log could not be read in time, because of earlier calls of the same user"))
         .build()
 }
 

@@ -104,6 +104,10 @@ impl Rejection {
         Self::new(StatusCode::NOT_FOUND, code::NO_SUCH_COMMAND, Outcome::BadRequest, desc)
     }
 
+    pub(super) fn wrong_verb(desc: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, code::NO_SUCH_COMMAND, Outcome::BadRequest, desc)
+    }
+
     pub(super) fn too_large(max: usize) -> Self {
         let desc = format!("the request's body is larger than {max} bytes, the most allowed");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, host_code::INVALID_PARAMETER, Outcome::BadRequest, desc)

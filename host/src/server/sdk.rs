@@ -7,7 +7,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -54,12 +54,17 @@ pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rej
 
 /// The signature that a request to `/v1` carries.
 pub(super) fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
-    let header = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let header = given.next().ok_or_else(|| {
         Rejection::unauthenticated(
             code::USERSIG,
             "there is no UserSig: send the header Authorization: Bearer <UserSig>",
         )
     })?;
+    if given.next().is_some() {
+        let desc = "the header Authorization is there more than once: expected one, of the form Bearer <UserSig>";
+        return Err(Rejection::unauthenticated(code::USERSIG, desc));
+    }
     // The scheme's name is written in any case (RFC 9110, 11.1); a space that nothing follows does not arrive.
     header
         .to_str()
@@ -72,6 +77,24 @@ pub(super) fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
         })
 }
 
+/// Rejects a wrong HTTP method.
+pub(super) async fn wrong_verb(verb: HttpMethod, uri: Uri) -> Response {
+    let allowed = match uri.path().strip_prefix("/v1/") {
+        Some("events") | None => "GET, HEAD",
+        Some(name) if Method::ALL.into_iter().any(|method| method.name() == name) => "POST",
+        Some(name) => return render(unknown(name)),
+    };
+    let path = uri.path();
+    let mut response = render(Rejection::wrong_verb(format!("{verb} is not for {path}: expected {allowed}")));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn unknown(name: &str) -> Rejection {
+    let methods = Method::ALL.map(Method::name).join(", ");
+    Rejection::no_such_method(format!("there is no {name:?}, but {methods}"))
+}
+
 async fn answer(
     app: &Arc<App>,
     id: &str,
@@ -80,10 +103,7 @@ async fn answer(
     caller: &Caller,
     body: Body,
 ) -> Result<String, Rejection> {
-    let method = method.ok_or_else(|| {
-        let methods = Method::ALL.map(Method::name).join(", ");
-        Rejection::no_such_method(format!("there is no {name:?}, but {methods}"))
-    })?;
+    let method = method.ok_or_else(|| unknown(name))?;
     let body = read_body(app, body).await?;
     // A method without parameters may be called without a body.
     let params = if body.is_empty() { "{}" } else { &body };

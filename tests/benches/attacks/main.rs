@@ -1,12 +1,14 @@
 //! What a plugin that attacks for one user costs another: for each plugin of the collection, how its calls end, how long each
 //! takes, what memory the process takes meanwhile, and how long the calls of a user whom it serves take before and during the
-//! attack. Then the same for plugins that attack whoever loads them, while a host of the same process goes on.
+//! attack. Then the same for plugins that attack whoever loads them, while a host of the same process goes on; and for clients
+//! that attack a server over HTTP.
 //!
 //! Some attack nothing, such as `remembers`: what they cost another is what any second caller does, to compare with. One caller
 //! attacks as fast as it is answered; one is served, and makes durable calls on SQLite: ten conversations out of a
 //! group and back, in turn. All settings have their defaults. `--short` takes a few calls of each, to see that all of it runs;
 //! other words choose the plugins that have them in their names. `CONVGROUPS_BENCH_DIR` says where the store lies.
 
+mod network;
 mod process;
 mod served;
 
@@ -49,6 +51,9 @@ struct Scene {
 
 fn main() -> Result<(), Wrong> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == network::SERVE) {
+        return network::serve();
+    }
     let short = arguments.iter().any(|argument| argument == "--short");
     let words: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let chosen = |name: &str| words.iter().all(|word| name.contains(*word));
@@ -90,7 +95,7 @@ fn main() -> Result<(), Wrong> {
         let settings = Settings { sandbox, ..Settings::default() };
         scene.attack(name, &scene.good, || loaded(scene.host(plugin.clone(), settings.clone())))?;
     }
-    Ok(())
+    network::attacks(scene.effort.time, chosen)
 }
 
 impl Scene {

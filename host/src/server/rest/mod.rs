@@ -4,6 +4,7 @@
 mod body;
 mod commands;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -73,9 +74,15 @@ struct Parameters {
 }
 
 impl Parameters {
-    fn read(query: &str) -> Self {
+    fn read(query: &str) -> Result<Self, Rejection> {
         let mut parameters = Self::default();
+        let mut seen = HashSet::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if !seen.insert(name.clone()) {
+                // A proxy may have checked one of them, and this server would use the other.
+                let desc = format!("the parameter {name:?} is in the URL more than once: expected each once");
+                return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+            }
             let place = match &*name {
                 "sdkappid" => &mut parameters.sdkappid,
                 "identifier" => &mut parameters.identifier,
@@ -86,13 +93,13 @@ impl Parameters {
             };
             *place = Some(value.into_owned());
         }
-        parameters
+        Ok(parameters)
     }
 }
 
 /// Lets admins of the app through.
 fn authorize(app: &App, query: &str) -> Result<(), Rejection> {
-    let parameters = Parameters::read(query);
+    let parameters = Parameters::read(query)?;
     let app_id = parameters
         .sdkappid
         .ok_or_else(|| Rejection::unauthenticated(code::APP_MISSING, "the parameter sdkappid is missing in the URL"))?;
@@ -147,7 +154,7 @@ fn ok(fields: impl Serialize) -> String {
     encode(&Envelope { fields, action_status: "OK", error_code: 0, error_info: String::new(), error_display: "" })
 }
 
-fn render(rejection: &Rejection) -> Response {
+pub(super) fn render(rejection: &Rejection) -> Response {
     let envelope = Envelope {
         fields: NoFields {},
         action_status: "FAIL",
