@@ -65,9 +65,10 @@ fn load(name: &str, bytes: impl AsRef<[u8]>, max_compile_ms: u64) -> Result<Host
 fn measured<T>(name: &str, load: impl FnOnce() -> T) -> T {
     // The highest figure begins anew.
     fs::write("/proc/self/clear_refs", "5").expect("Linux forgets");
-    let before = status("VmRSS:");
+    let (before, started) = (status("VmRSS:"), std::time::Instant::now());
     let loaded = load();
     let growth = status("VmHWM:").saturating_sub(before);
+    eprintln!("{name}: {growth} KiB, {} ms", started.elapsed().as_millis());
     assert!(growth <= MAX_GROWTH, "{name}: {growth} KiB");
     assert_eq!(children(), [""; 0], "{name}: a child is left");
     loaded
