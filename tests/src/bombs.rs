@@ -27,8 +27,8 @@ pub const REFUSED: &[(&str, Addition, &str)] = &[
     ("has_many_tables", has_many_tables, "limit of 16"),
     ("has_a_huge_memory", has_a_huge_memory, "memory"),
     ("has_a_huge_table", has_a_huge_table, "table"),
-    ("initialises_a_global_with_a_million_operators", initialises_a_global, ""),
     ("lists_ten_million_element_expressions", lists_element_expressions, ""),
+    ("keeps_three_million_element_expressions", || passive_elements(3_000_000), ""),
 ];
 
 /// Those that cost much time or memory to check or to compile. Whether they are loaded depends on the machine and the limits.
@@ -46,8 +46,11 @@ pub const COSTLY: &[(&str, Addition)] = &[
     ("carries_many_values_through_blocks", carries_many_values_through_blocks),
     ("hands_components_to_components", hands_components_to_components),
     ("takes_components_out_of_instances", takes_components_out_of_instances),
+    ("initialises_a_global_with_a_million_operators", initialises_a_global),
     ("lists_a_hundred_thousand_elements", || lists_elements(100_000, 1)),
     ("lists_elements_for_fourteen_instances", || lists_elements(300_000, 14)),
+    ("keeps_a_hundred_thousand_element_expressions", || passive_elements(100_000)),
+    ("has_thirty_megabytes_of_data", has_data),
     ("compares_equal_types", || compares_types(16, 30)),
     ("compares_equal_types_very_often", || compares_types(17, 900)),
     ("slow_to_compile", slow_to_compile),
@@ -126,6 +129,22 @@ fn lists_element_expressions() -> Vec<u8> {
         (9, &elements),
         (10, &[1, 2, 0, 0x0b]),
     ])
+}
+
+/// Elements for no table yet, which cost nothing to compile and something to load.
+fn passive_elements(count: usize) -> Vec<u8> {
+    let mut elements = vec![1, 5, 0x70];
+    elements.extend(leb128(count));
+    elements.extend([0xd2, 0, 0x0b].repeat(count));
+    core_module(&[(1, &[1, 0x60, 0, 0]), (3, &[1, 0]), (9, &elements), (10, &[1, 2, 0, 0x0b])])
+}
+
+fn has_data() -> Vec<u8> {
+    const BYTES: usize = 30 << 20;
+    let mut data = vec![1, 1];
+    data.extend(leb128(BYTES));
+    data.resize(data.len() + BYTES, 1);
+    core_module(&[(5, &[1, 0, 1]), (11, &data)])
 }
 
 fn initialises_a_global() -> Vec<u8> {
