@@ -20,6 +20,7 @@ use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, sdk};
 use crate::events::{Event, EventReader, POLL_INTERVAL};
+use crate::marks::{self, Form};
 use crate::model::Version;
 use crate::store::StoreResult;
 
@@ -87,7 +88,7 @@ fn open(
     if app.is_stopping() {
         return Err(Rejection::overloaded("the server is stopping"));
     }
-    let after = last_seen(headers, query)?;
+    let Wanted { after, form } = wanted(headers, query)?;
     let many = "you have too many event streams open";
     let counted = app.streams_of_users.count(&caller.user).ok_or_else(|| Rejection::overloaded(many))?;
     let too_many = || Rejection::overloaded("there are too many event streams, try again later");
@@ -99,7 +100,8 @@ fn open(
     };
     let signature = sdk::signature(headers)?.to_owned();
     app.metrics.event_streams.inc();
-    let open = Open { app: Arc::clone(app), signature, expires: caller.expires, _counted: counted, _place: place };
+    let expires = caller.expires;
+    let open = Open { app: Arc::clone(app), signature, expires, form, _counted: counted, _place: place };
     let (events, received) = mpsc::channel(BUFFER as usize);
     let (end, ended) = oneshot::channel();
     tokio::spawn(feed(open, reader, events, end));
@@ -107,8 +109,15 @@ fn open(
     Ok(ReceiverStream::new(received).map(Ok).chain(last.boxed()))
 }
 
-/// The version that the reader has seen; nothing for who wants to begin with the state.
-fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>, Rejection> {
+/// What a reader asks for.
+struct Wanted {
+    /// The version that it has seen; nothing to begin with the state.
+    after: Option<Version>,
+    /// How marks are written.
+    form: Form,
+}
+
+fn wanted(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, Rejection> {
     let wrong = |what: &str| {
         let desc = format!("{what}: expected the id of an event, a whole number");
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
@@ -118,21 +127,25 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
         let seen = text.parse().ok().map(Version).filter(|seen| *seen <= Version::MAX && seen.to_string() == text);
         seen.ok_or_else(|| wrong(what))
     };
-    let mut after = None;
+    let (mut after, mut form) = (None, None);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if name != "after" {
-            let desc = format!("there is no parameter {name:?}, but after");
-            return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+        match &*name {
+            "after" => after = Some(read(&value, "after")?),
+            sdk::MARK_LIST => sdk::read_form(&mut form, &value)?,
+            _ => {
+                let desc = format!("there is no parameter {name:?}, but after and {}", sdk::MARK_LIST);
+                return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+            }
         }
-        after = Some(read(&value, "after")?);
     }
     // The header is of a later moment: a browser that connects again sends both.
-    match headers.get("last-event-id").map(|header| header.to_str()) {
+    let after = match headers.get("last-event-id").map(|header| header.to_str()) {
         // The empty one is of a browser that has seen no event yet.
-        None | Some(Ok("")) => Ok(after),
-        Some(Ok(text)) => read(text, "Last-Event-ID").map(Some),
-        Some(Err(_)) => Err(wrong("Last-Event-ID")),
-    }
+        None | Some(Ok("")) => after,
+        Some(Ok(text)) => Some(read(text, "Last-Event-ID")?),
+        Some(Err(_)) => return Err(wrong("Last-Event-ID")),
+    };
+    Ok(Wanted { after, form: form.unwrap_or_default() })
 }
 
 /// An open stream, counted until it is dropped.
@@ -141,6 +154,7 @@ struct Open {
     signature: String,
     /// When the signature ends, in seconds since 1970.
     expires: u64,
+    form: Form,
     _counted: Counted,
     _place: tokio::sync::OwnedSemaphorePermit,
 }
@@ -178,7 +192,7 @@ async fn feed(open: Open, mut reader: EventReader, events: mpsc::Sender<sse::Eve
         let idle = read.is_empty();
         let mut slow = false;
         for event in &read {
-            match events.send_timeout(encode(event), patience).await {
+            match events.send_timeout(encode(event, open.form), patience).await {
                 Ok(()) => {}
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
                 Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -222,12 +236,12 @@ async fn read(mut reader: EventReader) -> Option<(StoreResult<Vec<Event>>, Event
     reading.await.inspect_err(|error| tracing::error!(%error, "an event stream could not be read on")).ok()
 }
 
-fn encode(event: &Event) -> sse::Event {
+fn encode(event: &Event, form: Form) -> sse::Event {
     let name = match event {
         Event::Change(_) => "change",
         Event::Full(_) => "full",
     };
-    let data = serde_json::to_string(event).expect("texts and numbers have a JSON form");
+    let data = marks::to_json(event, form).expect("texts and numbers have a JSON form");
     sse::Event::default().id(event.version().to_string()).event(name).retry(RETRY).data(data)
 }
 
