@@ -1,7 +1,7 @@
 //! JSON in which only objects are objects.
 //!
 //! The code that serde derives for a struct accepts an array of the fields' values as well, at every depth. What callers and
-//! files send is therefore read through [`OnlyObjects`], which reads every struct from a map. It does not see into what serde
+//! files send is therefore read through `OnlyObjects`, which reads every struct from a map. It does not see into what serde
 //! buffers before it knows the type (`untagged`, `flatten`, internally tagged enums): types for untrusted input do without.
 
 use std::fmt;
