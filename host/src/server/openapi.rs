@@ -328,12 +328,12 @@ fn tencent(command: CommandSchemas) -> Operation {
 /// Marks, one bit each: a number, or its digits in a string; negative if the client's numbers have a sign. What JavaScript
 /// prints for other numbers is refused, which a schema cannot say.
 pub(crate) fn bits() -> RefOr<Schema> {
-    one_of([signed(), digits("^(-[1-9][0-9]{0,17}|[0-9]{1,19})$")])
+    one_of([signed(), digits("^(-[0-9]{1,19}|[0-9]{1,20})$")])
 }
 
 /// As [`bits`], or nothing.
 pub(crate) fn optional_bits() -> RefOr<Schema> {
-    one_of([signed(), digits("^(-[1-9][0-9]{0,17}|[0-9]{1,19})$"), ObjectBuilder::new().schema_type(Type::Null)])
+    one_of([signed(), digits("^(-[0-9]{1,19}|[0-9]{1,20})$"), ObjectBuilder::new().schema_type(Type::Null)])
 }
 
 /// A position, as a number or as its digits in a string; the empty string stands for the beginning.
@@ -349,7 +349,8 @@ pub(crate) fn mark_list() -> RefOr<Schema> {
 
 /// What may be false or missing, and not true.
 pub(crate) fn not_true() -> RefOr<Schema> {
-    ObjectBuilder::new().schema_type(SchemaType::Type(Type::Boolean)).enum_values(Some([Some(false), None])).into()
+    let kinds = SchemaType::from_iter([Type::Boolean, Type::Null]);
+    ObjectBuilder::new().schema_type(kinds).enum_values(Some([Some(false), None])).into()
 }
 
 fn signed() -> ObjectBuilder {
