@@ -155,7 +155,7 @@ async fn an_unmodified_client_creates_adds_deletes_renames_gets_searches_marks_a
 
     // Its indexes of pages have 32 bits.
     for (number, ids) in ids("c2c_", 1500).chunks(100).enumerate() {
-        host.create_conversation_group(&alice, &format!("group {number}"), ids).expect("creates");
+        host.create_conversation_group(&alice, format!("group {number}"), ids).expect("creates");
     }
     let (mut start, mut seen) = (0, 0);
     loop {
