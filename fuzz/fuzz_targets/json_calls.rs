@@ -47,7 +47,7 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
             return None;
         }
     };
-    assert_digits(line);
+    assert_form(line);
     let again = Request::from_json(request.method(), &parameters(&request));
     assert_eq!(again.as_ref(), Ok(&request));
     let before = state(host.store(), &user);
@@ -70,12 +70,28 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
     Some(user)
 }
 
-/// Numbers that are texts in a call that was read have digits and nothing else.
-fn assert_digits(line: &str) {
+/// In a call that was read, structs are objects; numbers in strings have digits and nothing else, but for the sign of marks;
+/// and no number is one that JavaScript prints for another.
+fn assert_form(line: &str) {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return };
     let parameters = &line["params"];
-    for number in [&parameters["markType"], &parameters["nextSeq"], &parameters["filter"]["markType"]] {
-        assert!(number.as_str().is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_digit())), "{number}");
+    assert!(line.is_object() && (parameters.is_object() || parameters.is_null()), "{line}");
+    let filter = &parameters["filter"];
+    assert!(filter.is_object() || filter.is_null(), "{line}");
+    let is_signed = [true, true, false];
+    let numbers = [&parameters["markType"], &filter["markType"], &parameters["nextSeq"]];
+    for (number, is_signed) in numbers.into_iter().zip(is_signed) {
+        let digits = |text: &str| match text.strip_prefix('-') {
+            Some(digits) => is_signed && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()),
+            None => text.bytes().all(|byte| byte.is_ascii_digit()),
+        };
+        assert!(number.as_str().is_none_or(digits), "{number}");
+        let misprinted = |exact: i128| {
+            let double = exact as f64;
+            double as i128 != exact && double.to_string() == exact.to_string()
+        };
+        let exact = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+        assert!(!exact.is_some_and(misprinted), "{number}");
     }
 }
 

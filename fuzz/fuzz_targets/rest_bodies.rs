@@ -64,6 +64,9 @@ fn call(served: &Served, signature: &str, name: &str, body: &[u8]) -> UserId {
     }
     assert_eq!((status, is_json), (StatusCode::OK, true));
     let succeeded = assert_well_formed(name, &answer);
+    if succeeded {
+        assert_objects(name, body);
+    }
     if !succeeded {
         assert_eq!(before, after, "{}", String::from_utf8_lossy(&answer));
     } else if before.version != after.version {
@@ -78,6 +81,21 @@ fn call(served: &Served, signature: &str, name: &str, body: &[u8]) -> UserId {
 fn account(body: &[u8]) -> Option<UserId> {
     let body: Value = serde_json::from_slice(body).ok()?;
     UserId::new(body.get("From_Account")?.as_str()?).ok()
+}
+
+/// What is done has objects where the API has them.
+fn assert_objects(name: &str, body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).expect("what was read is JSON");
+    let update = &body["UpdateGroup"];
+    let list = match name {
+        "create_contact_group" => &body["GroupContactItem"],
+        "update_contact_group" => &update["ContactUpdateItem"],
+        "search_contact_group" => &body["ContactItem"],
+        "mark_contact" => &body["MarkItem"],
+        _ => &Value::Null,
+    };
+    assert!(body.is_object() && (update.is_object() || name != "update_contact_group"), "{body}");
+    assert!(list.as_array().into_iter().flatten().all(Value::is_object), "{body}");
 }
 
 /// Whether an answer says that it was done.

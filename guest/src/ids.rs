@@ -14,7 +14,7 @@ pub(crate) fn conversation_type(id: &str, max_bytes: u32) -> Result<Conversation
     } else if let Some(rest) = id.strip_prefix("group_") {
         (ConversationType::Group, rest)
     } else {
-        return Err("malformed conversation id: expected \"c2c_\" and a user, or \"group_\" and a group".to_string());
+        return Err(without_prefix(id, max_bytes));
     };
     if rest.is_empty() {
         return Err("malformed conversation id: nothing after the prefix".to_string());
@@ -26,6 +26,19 @@ pub(crate) fn conversation_type(id: &str, max_bytes: u32) -> Result<Conversation
         return Err("malformed conversation id: control characters are not allowed".to_string());
     }
     Ok(kind)
+}
+
+/// What is wrong with an id that has neither prefix. The Web SDK has others, and its ids are answered with the right ones.
+fn without_prefix(id: &str, max_bytes: u32) -> String {
+    let right = |theirs, prefix| {
+        let rest = id.strip_prefix(theirs).filter(|rest| !rest.is_empty() && !rest.starts_with('_'))?;
+        let right = alloc::format!("{prefix}{rest}");
+        conversation_type(&right, max_bytes).ok()?;
+        Some(alloc::format!("malformed conversation id: {theirs} is the Web SDK's prefix, expected {right:?}"))
+    };
+    right("C2C", "c2c_").or_else(|| right("GROUP", "group_")).unwrap_or_else(|| {
+        "malformed conversation id: expected \"c2c_\" and a user, or \"group_\" and a group".to_string()
+    })
 }
 
 /// An id as what tells it from others soonest: ids of one request mostly begin alike and end differently, and memory is

@@ -13,6 +13,7 @@ pub mod bindings;
 mod ids;
 mod listing;
 mod marks;
+mod names;
 mod ports;
 mod rules;
 

@@ -159,6 +159,9 @@ impl Settings for Host {
     fn allow_empty_creation(&self) -> bool {
         settings::allow_empty_creation()
     }
+    fn allow_unusual_group_names(&self) -> bool {
+        settings::allow_unusual_group_names()
+    }
 }
 
 /// Text of bounded length, without the heap: a panic may be about having run out of that.

@@ -45,4 +45,5 @@ pub trait Settings {
     fn max_marked_conversations(&self) -> u32;
     fn max_custom_data_bytes(&self) -> u32;
     fn allow_empty_creation(&self) -> bool;
+    fn allow_unusual_group_names(&self) -> bool;
 }

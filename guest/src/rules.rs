@@ -8,6 +8,7 @@ use crate::bindings::exported::{ConversationOperationResult, OperationError};
 use crate::bindings::imported::group_store::StoreError;
 use crate::bindings::imported::settings::WhenFull;
 use crate::ids::Batch;
+use crate::names;
 use crate::ports::{GroupStore, Settings};
 
 /// Result codes, with Tencent Cloud Chat's numbers (REST error codes, documents 1047/53437 to 53442).
@@ -165,7 +166,13 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
 
     fn check_new_name(&self, what: &str, name: &str) -> Outcome<()> {
         check_name(what, name)?;
-        self.check_name_length(what, name)
+        self.check_name_length(what, name)?;
+        match names::oddity(name) {
+            Some(oddity) if !self.settings.allow_unusual_group_names() => {
+                refuse(code::INVALID_PARAMETER, format!("{what} {oddity}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_name_length(&self, what: &str, name: &str) -> Outcome<()> {

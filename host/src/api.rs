@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::Object;
+use crate::object::null_is_default;
 
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -198,9 +198,10 @@ pub struct Rename {
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mark {
-    /// Which marks, one bit each, see [`crate::marks`]; as JSON a number or its digits in a string.
-    #[serde(deserialize_with = "number_or_digits")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number_or_digits))]
+    /// Which marks, one bit each, see [`crate::marks`]. As JSON a number or its digits in a string; a negative one is the bit
+    /// pattern of a signed number of 64 bits. Numbers that JavaScript prints for other ones are refused.
+    #[serde(deserialize_with = "bits", serialize_with = "exact")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::bits))]
     pub mark_type: u64,
     /// Whether to set them; else they are cleared.
     pub enable_mark: bool,
@@ -227,10 +228,11 @@ pub struct CustomData {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationListQuery {
     /// Which conversations.
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "server", schema(value_type = Option<FilterFields>))]
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
-    #[serde(default, deserialize_with = "next_seq")]
+    #[serde(default, deserialize_with = "next_seq", serialize_with = "exact")]
     #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::sequence))]
     pub next_seq: u64,
     /// The most conversations on the page.
@@ -241,20 +243,56 @@ pub struct ConversationListQuery {
 /// Which conversations to list; what is left out does not restrict. As in the SDK's `V2TIMConversationListFilter`, of
 /// whose fields these have a meaning without messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", from = "FilterFields")]
 pub struct ConversationFilter {
     /// Only conversations of this kind.
-    #[serde(default)]
     pub conversation_type: Option<ConversationType>,
     /// Only members of this group; the empty name stands for "in no group".
-    #[serde(default)]
     pub conversation_group: Option<String>,
-    /// Only conversations with all of these marks, one bit each; 0 stands for "without any". As JSON a number or its
-    /// digits in a string.
-    #[serde(default, deserialize_with = "optional_number_or_digits")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::optional_number_or_digits))]
+    /// Only conversations with all of these marks, one bit each; 0 stands for "without any". As JSON like
+    /// [`Mark::mark_type`].
+    #[serde(serialize_with = "optional_exact")]
     pub mark_type: Option<u64>,
+}
+
+/// A filter as clients send it. `null` does not restrict, nor does `false` in the fields that need messages.
+#[derive(Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "server", schema(as = ConversationFilter))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct FilterFields {
+    /// Only conversations of this kind.
+    #[serde(default)]
+    conversation_type: Option<ConversationType>,
+    /// Only members of this group; the empty name stands for "in no group".
+    #[serde(default)]
+    conversation_group: Option<String>,
+    /// Only conversations with all of these marks, one bit each; 0 stands for "without any". A number or its digits in a
+    /// string; a negative one is the bit pattern of a signed number of 64 bits.
+    #[serde(default, deserialize_with = "optional_bits")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::optional_bits))]
+    mark_type: Option<u64>,
+    /// The server has no messages, and so no unread counts: `true` is refused.
+    #[serde(default, deserialize_with = "needs_messages")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::not_true))]
+    has_unread_count: (),
+    /// The server has no messages, and so none that mention somebody: `true` is refused.
+    #[serde(default, deserialize_with = "needs_messages")]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::not_true))]
+    has_group_at_info: (),
+}
+
+impl From<FilterFields> for ConversationFilter {
+    fn from(fields: FilterFields) -> Self {
+        let FilterFields {
+            conversation_type,
+            conversation_group,
+            mark_type,
+            has_unread_count: (),
+            has_group_at_info: (),
+        } = fields;
+        Self { conversation_type, conversation_group, mark_type }
+    }
 }
 
 /// The kind of a conversation. On the wire it is the SDK's number.
@@ -345,7 +383,7 @@ pub struct Conversation {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(value_type = Vec<u64>))]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
     pub marks: u64,
 }
 
@@ -367,7 +405,7 @@ pub struct ConversationSearchResult {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(value_type = Vec<u64>))]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
     pub marks: u64,
 }
 
@@ -381,30 +419,78 @@ pub struct OperationError {
     pub desc: String,
 }
 
-fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ConversationFilter, D::Error> {
-    Object::deserialize(deserializer).map(|Object(filter)| filter)
+/// Reads a restriction that the server could only check if it had messages.
+fn needs_messages<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    match Option::deserialize(deserializer)? {
+        Some(true) => {
+            Err(serde::de::Error::custom("true is not supported: the server has no messages; expected false or null"))
+        }
+        Some(false) | None => Ok(()),
+    }
 }
 
 /// An empty string is what some SDK versions send for the first page.
 fn next_seq<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_any(Number { of_nothing: Some(0) })
+    deserializer.deserialize_any(Number { of_nothing: Some(0), is_bits: false })
 }
 
-fn number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    deserializer.deserialize_any(Number { of_nothing: None })
+fn bits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(Number { of_nothing: None, is_bits: true })
 }
 
-fn optional_number_or_digits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+fn optional_bits<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     #[derive(Deserialize)]
-    struct Given(#[serde(deserialize_with = "number_or_digits")] u64);
+    struct Given(#[serde(deserialize_with = "bits")] u64);
 
     Ok(Option::deserialize(deserializer)?.map(|Given(number)| number))
+}
+
+/// Writes a number that every reader of JSON reads exactly; a greater one as its digits in a string.
+fn exact<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    if *number <= MAX_SAFE { serializer.serialize_u64(*number) } else { serializer.collect_str(number) }
+}
+
+fn optional_exact<S: serde::Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) => exact(number, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Up to here a double represents every whole number.
+const MAX_SAFE: u64 = 1 << 53;
+
+/// The whole number that JavaScript prints as `number`, where it is another one: it prints the fewest digits that lead to
+/// the same double, and zeros for the others.
+fn meant_by_javascript(number: u64) -> Option<u128> {
+    let double = number as f64;
+    let exact = double as u128;
+    // Rust prints doubles with the same digits.
+    (exact != u128::from(number) && double.to_string() == number.to_string()).then_some(exact)
+}
+
+fn unambiguous<E: serde::de::Error>(sign: &str, number: u64) -> Result<u64, E> {
+    match meant_by_javascript(number) {
+        None => Ok(number),
+        Some(meant) => Err(E::custom(format_args!(
+            "ambiguous number {sign}{number}: JavaScript prints {sign}{meant} like this; send the digits in a string"
+        ))),
+    }
 }
 
 /// A number, or its digits in a string: JavaScript has no way to write large numbers.
 struct Number {
     /// What the empty string stands for, if it may stand for anything.
     of_nothing: Option<u64>,
+    /// Whether the number stands for its bits, so that it may be a signed one.
+    is_bits: bool,
+}
+
+impl Number {
+    /// The bits of a negative number, where those are asked for.
+    fn negative(&self, number: i64) -> Option<u64> {
+        (self.is_bits && number < 0).then_some(number.cast_unsigned())
+    }
 }
 
 impl serde::de::Visitor<'_> for Number {
@@ -415,16 +501,79 @@ impl serde::de::Visitor<'_> for Number {
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<u64, E> {
-        Ok(number)
+        unambiguous("", number)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<u64, E> {
+        let bits = self.negative(number);
+        let bits = bits.ok_or_else(|| E::invalid_type(serde::de::Unexpected::Signed(number), &self))?;
+        unambiguous("-", number.unsigned_abs()).map(|_| bits)
     }
 
     fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
-        let number = match digits {
-            "" => self.of_nothing,
+        let number = match digits.as_bytes() {
+            [] => self.of_nothing,
             // Which Rust would read.
-            _ if digits.starts_with('+') => None,
+            [b'+', ..] => None,
+            [b'-', ..] => digits.parse().ok().and_then(|number| self.negative(number)),
             _ => digits.parse().ok(),
         };
         number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(digits), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mark;
+
+    fn read(number: &str) -> Result<u64, String> {
+        let json = format!(r#"{{"markType":{number},"enableMark":true,"conversationIDList":[]}}"#);
+        serde_json::from_str::<Mark>(&json).map(|mark| mark.mark_type).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_javascript_prints_is_the_number_that_was_meant_or_refused() {
+        // What JSON.stringify prints for two to the power of each, as Node.js 20 does.
+        let printed = [
+            (53, "9007199254740992"),
+            (54, "18014398509481984"),
+            (55, "36028797018963970"),
+            (56, "72057594037927940"),
+            (57, "144115188075855870"),
+            (58, "288230376151711740"),
+            (59, "576460752303423500"),
+            (60, "1152921504606847000"),
+            (61, "2305843009213694000"),
+            (62, "4611686018427388000"),
+            (63, "9223372036854776000"),
+        ];
+        for (bit, text) in printed {
+            let meant = 1_u64 << bit;
+            let refused = |text: &str| read(text).expect_err(text).contains("ambiguous number");
+            assert_eq!(read(&meant.to_string()), Ok(meant), "with all digits");
+            assert_eq!(read(&format!("\"{meant}\"")), Ok(meant), "in a string");
+            if text == meant.to_string() {
+                continue;
+            }
+            assert!(refused(text), "{text}");
+            assert_eq!(read(&format!("\"{text}\"")), Ok(text.parse().expect("digits")), "in a string");
+            // -2^63 as JavaScript prints it has no 64 bits.
+            if bit < 63 {
+                assert!(refused(&format!("-{text}")), "-{text}");
+            }
+        }
+        // Two bits: 60 and 40, 63 and 32, 59 and 55.
+        for text in ["1152922604118474800", "9223372041149743000", "612489549322387500"] {
+            assert!(read(text).expect_err(text).contains("ambiguous number"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for mark_type in [0, 1, (1 << 53) - 1, 1 << 53, (1 << 53) + 1, 576_460_752_303_423_500, 1 << 63, u64::MAX] {
+            let mark = Mark { mark_type, enable_mark: true, conversation_id_list: Vec::new() };
+            let json = serde_json::to_string(&mark).expect("it writes");
+            assert_eq!(serde_json::from_str::<Mark>(&json).expect("it reads"), mark, "{json}");
+        }
     }
 }

@@ -58,7 +58,7 @@ pub mod marks;
 #[doc(hidden)]
 pub mod measure;
 pub mod model;
-mod object;
+pub mod object;
 pub mod plugin;
 mod sandbox;
 #[cfg(feature = "server")]

@@ -1,12 +1,15 @@
 //! Marks of conversations: one bit each, set and cleared by the user.
 //!
 //! As JSON they are what the SDK calls `markList`: the values of the bits that are set, ascending. Each is a power of two,
-//! and so exact even where all numbers are floating-point.
+//! and so exact even where all numbers are floating-point. Clients whose integers have 64 bits with a sign cannot represent
+//! the last one; [`Form::Strings`] is for them.
 
 use std::fmt;
+use std::io;
 
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
-use serde::{Deserializer, Serializer};
+use serde::{Deserializer, Serialize, Serializer};
+use serde_json::ser::Formatter;
 
 /// The SDK's mark for a starred conversation.
 pub const STAR: u64 = 1;
@@ -61,9 +64,108 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     deserializer.deserialize_seq(Values)
 }
 
+/// How the values in a `markList` are written as JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// As numbers, as in the SDK.
+    #[default]
+    Numbers,
+    /// As their digits in strings.
+    Strings,
+}
+
+impl Form {
+    /// The form that a request calls by this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "numbers" => Some(Self::Numbers),
+            "strings" => Some(Self::Strings),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a value as JSON, with each `markList` in a form.
+///
+/// # Errors
+///
+/// When the value has no JSON form.
+pub fn to_json<T: Serialize>(value: &T, form: Form) -> serde_json::Result<String> {
+    if form == Form::Numbers {
+        return serde_json::to_string(value);
+    }
+    let mut json = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, DigitsInStrings::default()))?;
+    String::from_utf8(json).map_err(serde::ser::Error::custom)
+}
+
+const MARK_LIST: &str = "markList";
+
+/// Writes compact JSON, and in each `markList` the digits of numbers in strings.
+#[derive(Default)]
+struct DigitsInStrings {
+    place: Place,
+}
+
+/// What is being written.
+#[derive(Default, PartialEq)]
+enum Place {
+    #[default]
+    Elsewhere,
+    /// The key of a field.
+    Key,
+    /// The key `markList`, or what is between it and its list.
+    MarkListKey,
+    /// The list itself.
+    MarkList,
+}
+
+impl Formatter for DigitsInStrings {
+    fn begin_object_key<W: io::Write + ?Sized>(&mut self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        self.place = Place::Key;
+        if is_first { Ok(()) } else { writer.write_all(b",") }
+    }
+
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        if self.place == Place::Key {
+            self.place = if fragment == MARK_LIST { Place::MarkListKey } else { Place::Elsewhere };
+        }
+        writer.write_all(fragment.as_bytes())
+    }
+
+    fn begin_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.place = if self.place == Place::MarkListKey { Place::MarkList } else { Place::Elsewhere };
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.place = Place::Elsewhere;
+        writer.write_all(b"]")
+    }
+
+    fn write_u64<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        if self.place == Place::MarkList { write!(writer, "\"{value}\"") } else { write!(writer, "{value}") }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::{Form, to_json};
     use crate::model::ConversationData;
+
+    #[test]
+    fn digits_are_in_strings_in_mark_lists_and_nowhere_else() {
+        let value = json!({
+            "version": 7, "markList": [1, 9_223_372_036_854_775_808_u64], "a markList": [1],
+            "customData": "markList", "list": ["markList", [2]], "more": { "markList": [], "count": 3 }, "last": [4],
+        });
+        let expected = value.to_string().replace("[1,9223372036854775808]", r#"["1","9223372036854775808"]"#);
+        assert_eq!(to_json(&value, Form::Strings).expect("it writes"), expected);
+        assert_eq!(to_json(&value, Form::Numbers).expect("it writes"), value.to_string());
+    }
 
     #[test]
     fn marks_are_a_list_of_powers_of_two_as_json() {

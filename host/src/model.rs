@@ -263,7 +263,7 @@ pub struct ConversationData {
     pub conversation_id: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(value_type = Vec<u64>))]
+    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
     pub marks: u64,
     /// A text that only apps have a meaning for.
     pub custom_data: String,

@@ -96,6 +96,9 @@ pub struct Limits {
     pub max_custom_data_bytes: u32,
     /// Whether a group may be created without naming a conversation. Default false.
     pub allow_empty_creation: bool,
+    /// Whether a new name of a group may be blank, begin or end with a blank, or have invisible characters or bidirectional
+    /// controls. Default false.
+    pub allow_unusual_group_names: bool,
 }
 
 impl Default for Limits {
@@ -112,6 +115,7 @@ impl Default for Limits {
             max_marked_conversations: 1000,
             max_custom_data_bytes: 256,
             allow_empty_creation: false,
+            allow_unusual_group_names: false,
         }
     }
 }

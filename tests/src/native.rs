@@ -204,4 +204,7 @@ impl Settings for InForce<'_> {
     fn allow_empty_creation(&self) -> bool {
         self.0.allow_empty_creation
     }
+    fn allow_unusual_group_names(&self) -> bool {
+        self.0.allow_unusual_group_names
+    }
 }

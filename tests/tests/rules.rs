@@ -21,9 +21,30 @@ use convgroups_tests::{TestStore, native, user};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Names of up to 9 bytes, some of one character less or more than others in other scripts; the last are no names.
-const NAMES: [&str; 14] =
-    ["a", "b", "é", "家", "ab", "éé", "家庭", "abcdefg", "家庭!", "éééé", "abcdefghi", "", "\n", "a\u{85}"];
+/// Names of up to 9 bytes, some of one character less or more than others in other scripts; then unusual ones; the last are
+/// no names.
+const NAMES: [&str; 18] = [
+    "a",
+    "b",
+    "é",
+    "家",
+    "ab",
+    "éé",
+    "家庭",
+    "abcdefg",
+    "家庭!",
+    "éééé",
+    "abcdefghi",
+    UNUSUAL[0],
+    UNUSUAL[1],
+    UNUSUAL[2],
+    UNUSUAL[3],
+    "",
+    "\n",
+    "a\u{85}",
+];
+/// Names that new groups get only where the settings allow it, and that a group may have since before.
+const UNUSUAL: [&str; 4] = [" ", "a ", "a\u{200b}", "\u{202e}ab"];
 /// Ids of up to 14 bytes; the last are malformed at any length.
 const IDS: [&str; 16] = [
     "c2c_a",
@@ -84,6 +105,10 @@ impl Within<'_> {
 
     fn is_too_long(&self, name: &str) -> (bool, i32) {
         (name.len() > self.0.max_group_name_bytes as usize, 51011)
+    }
+
+    fn is_unusual(&self, name: &str) -> (bool, i32) {
+        (UNUSUAL.contains(&name) && !self.0.allow_unusual_group_names, 50002)
     }
 
     fn is_no_batch(&self, ids: &[String]) -> (bool, i32) {
@@ -186,6 +211,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             first_that_holds(&[
                 no_name(name),
                 within.is_too_long(name),
+                within.is_unusual(name),
                 (no_batch.0 && !(ids.is_empty() && limits.allow_empty_creation), no_batch.1),
                 (is_there(name), 50002),
                 (names(state).len() + 1 > limits.max_groups as usize, 51010),
@@ -203,6 +229,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
                 no_name(old),
                 no_name(new),
                 within.is_too_long(new),
+                within.is_unusual(new),
                 unknown(old),
                 (is_there(new), 50002),
             ])?;
@@ -490,8 +517,9 @@ fn request() -> impl Strategy<Value = Request> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let sizes = (1_u32..12, 1_u32..10, 5_u32..15, 2_u32..8, 2_u32..8);
-    let others = (1_u32..5, 1_u32..7, 1_u32..8, 1_u32..4, any::<bool>(), any::<bool>());
-    (sizes, others).prop_map(|((groups, name, id, call, search), (page, group, marked, custom, empty, evict))| Limits {
+    let others = (1_u32..5, 1_u32..7, 1_u32..8, 1_u32..4, any::<[bool; 3]>());
+    let all = (sizes, others);
+    all.prop_map(|((groups, name, id, call, search), (page, group, marked, custom, [empty, evict, unusual]))| Limits {
         max_groups: groups,
         max_group_name_bytes: name,
         max_conversation_id_bytes: id,
@@ -503,6 +531,7 @@ fn limits() -> impl Strategy<Value = Limits> {
         max_marked_conversations: marked,
         max_custom_data_bytes: custom,
         allow_empty_creation: empty,
+        allow_unusual_group_names: unusual,
     })
 }
 
@@ -511,7 +540,7 @@ fn state(fewest: usize) -> impl Strategy<Value = UserState> {
     let some = |pool: &'static [&str], fewest, most| prop::sample::subsequence(pool, fewest..=most).prop_shuffle();
     let members = prop::collection::vec(some(&IDS[..10], 0, 5), 9);
     let noted = (some(&IDS[..10], 0, 5), prop::collection::vec((0_u64..4, select(vec!["", "x"])), 5));
-    (some(&NAMES[..11], fewest, 9), members, noted).prop_map(|(names, members, (ids, noted))| {
+    (some(&NAMES[..15], fewest, 9), members, noted).prop_map(|(names, members, (ids, noted))| {
         let owned = |ids: Vec<&str>| ids.into_iter().map(str::to_owned).collect();
         let groups = names.into_iter().zip(members).map(|(name, members)| group(name, owned(members)));
         let data = |(id, (marks, custom)): (&str, (u64, &str))| ConversationData {
@@ -540,7 +569,8 @@ static HOSTS: LazyLock<(TestStore, Vec<(Limits, Host)>)> = LazyLock::new(|| {
         ..Limits::default()
     };
     let all = [WhenFull::Refuse, WhenFull::EvictOldest].into_iter().flat_map(|when_full| {
-        [Limits { when_full, ..small.clone() }, Limits { when_full, allow_empty_creation: true, ..Limits::default() }]
+        let allowing = Limits { allow_empty_creation: true, allow_unusual_group_names: true, ..Limits::default() };
+        [Limits { when_full, ..small.clone() }, Limits { when_full, ..allowing }]
     });
     let hosts = all.map(|limits| {
         let settings = Settings { limits: limits.clone(), ..Settings::default() };
@@ -651,4 +681,31 @@ proptest! {
         let ([other_first, one_second], same) = run([&second, &first]);
         prop_assert_eq!((one, other, state), (one_second, other_first, same));
     }
+}
+
+#[test]
+fn a_group_with_an_unusual_name_can_be_filled_renamed_and_removed() {
+    let limits = Limits::default();
+    for name in UNUSUAL {
+        let place = Place::native(&limits);
+        let groups = vec![group(name, vec!["c2c_a".to_owned()])];
+        place.begin(&UserState { groups, conversations: Vec::new() });
+        assert!(place.run(&change(true, name, &["c2c_b".to_owned()])).is_ok(), "{name:?}");
+        assert!(place.run(&change(false, name, &["c2c_a".to_owned()])).is_ok(), "{name:?}");
+        assert_eq!(members(&place.state(), name), ["c2c_b"]);
+        let create =
+            GroupAndConversations { group_name: name.to_owned(), conversation_id_list: vec!["c2c_a".to_owned()] };
+        let refusal = place.run(&Request::CreateConversationGroup(create)).expect_err("refused");
+        assert_eq!(refusal.code, 50002, "{name:?}");
+        let rename = |old: &str, new: &str| {
+            let (old_name, new_name) = (old.to_owned(), new.to_owned());
+            place.run(&Request::RenameConversationGroup(Rename { old_name, new_name }))
+        };
+        assert!(rename(name, "Work").is_ok(), "{name:?}");
+        assert_eq!(rename("Work", name).expect_err("refused").code, 50002, "{name:?}");
+    }
+    let place = Place::native(&limits);
+    place.begin(&UserState { groups: vec![group(" ", Vec::new())], conversations: Vec::new() });
+    let delete = GroupName { group_name: " ".to_owned() };
+    assert!(place.run(&Request::DeleteConversationGroup(delete)).is_ok());
 }

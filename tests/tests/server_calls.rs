@@ -87,9 +87,18 @@ fn a_request_that_cannot_be_read_is_told_what_is_wrong_and_where() {
         ("createConversationGroup", "groupName=x", 60003, "expected value"),
         ("getConversationGroupList", r#"{"a":1}"#, 50002, "params.a: unknown field"),
         ("deleteConversationGroup", r#"{"groupName":"x","groupName":"y"}"#, 50002, "duplicate field"),
-        ("getConversationListByFilter", r#"{"filter":{"markType":-1},"count":1}"#, 50002, "params.filter.markType: "),
+        ("getConversationListByFilter", r#"{"filter":{"markType":"x"},"count":1}"#, 50002, "params.filter.markType: "),
         ("getConversationListByFilter", r#"{"filter":{"conversationType":3},"count":1}"#, 50002, "got 3"),
         ("getConversationListByFilter", r#"{"count":4294967296}"#, 50002, "params.count: "),
+        ("getConversationListByFilter", r#"{"filter":[1,"Work",1,null,null],"count":1}"#, 50002, "params.filter: "),
+        ("getConversationListByFilter", r#"{"filter":{"hasUnreadCount":true},"count":1}"#, 50002, "has no messages"),
+        (
+            "markConversation",
+            r#"{"markType":576460752303423500,"enableMark":true,"conversationIDList":["c2c_a"]}"#,
+            50002,
+            "params.markType: ambiguous number 576460752303423500: JavaScript prints 576460752303423488 like this; \
+             send the digits in a string",
+        ),
         ("markConversation", r#"{"markType":1.5,"enableMark":true,"conversationIDList":[]}"#, 50002, "params.markType"),
     ];
     for (method, body, code, reason) in cases {
@@ -245,4 +254,47 @@ fn two_requests_in_one_packet_are_answered_in_their_order() {
     assert_eq!(status_of(&answers), Some(200));
     let second = answers.rfind("HTTP/1.1 ").and_then(|start| status_of(&answers[start..]));
     assert_eq!(second, Some(404), "{answers}");
+}
+
+#[test]
+fn marks_are_written_as_the_request_asks() {
+    let server = TestServer::start();
+    let bit_63 = json!({ "markType": i64::MIN, "enableMark": true, "conversationIDList": ["c2c_bob"] });
+    let mut as_usual = server.events("alice", "?after=0", None);
+    let mut in_strings = server.events("alice", "?after=0&markList=strings", None);
+    assert_eq!(server.sdk("alice", "markConversation", &bit_63).code(), 0);
+    let star = json!({ "markType": 1, "enableMark": true, "conversationIDList": ["c2c_bob"] });
+    assert_eq!(server.sdk("alice", "markConversation", &star).code(), 0);
+
+    let (numbers, strings) = (json!([1, 1_u64 << 63]), json!(["1", "9223372036854775808"]));
+    let ask = |method: &str, params: &Value, query: &str| {
+        let path = format!("/v1/{method}{query}");
+        Reply::to(server.post(&path).bearer_auth(sign("alice")).json(params))
+    };
+    let search = json!({ "conversationIDList": ["c2c_bob", "x"] });
+    let list = json!({ "count": 10 });
+    for (query, expected) in
+        [("", &numbers), ("?x=strings", &numbers), ("?markList=numbers", &numbers), ("?markList=strings", &strings)]
+    {
+        let found = ask("searchConversations", &search, query).json();
+        assert_eq!(&found["data"][0]["markList"], expected, "{query}");
+        assert_eq!(found["data"][1]["markList"], json!([]), "{query}");
+        assert_eq!(found["data"][0]["resultCode"], 0, "only marks are written otherwise");
+        let page = ask("getConversationListByFilter", &list, query).json();
+        assert_eq!(&page["data"]["conversationList"][0]["markList"], expected, "{query}");
+    }
+    for query in ["?markList=", "?markList=Strings", "?markList=strings&markList=numbers"] {
+        assert_eq!(ask("searchConversations", &search, query).outcome(), (400, 60002), "{query}");
+        let refused = server.try_events(&sign("alice"), query, None).expect_err("no such form");
+        assert_eq!(refused.outcome(), (400, 60002), "{query}");
+    }
+
+    for (stream, expected) in [(&mut as_usual, &numbers), (&mut in_strings, &strings)] {
+        let (first, second) = (stream.expect(), stream.expect());
+        assert_eq!(first.data["events"][0]["conversationList"][0]["markList"], json!([expected[1]]));
+        assert_eq!(&second.data["events"][0]["conversationList"][0]["markList"], expected);
+        assert_eq!(second.data["version"], 2);
+    }
+    let whole = server.events("alice", "?markList=strings", None).expect();
+    assert_eq!(whole.data["conversations"][0]["markList"], strings);
 }

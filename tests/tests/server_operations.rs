@@ -218,3 +218,24 @@ fn what_the_description_requires_the_server_requires() {
         }
     }
 }
+
+#[test]
+fn the_description_names_what_clients_may_send_otherwise() {
+    let server = TestServer::start();
+    let document = server.get("/openapi.json").json();
+    let has_parameter = |path: &str, method: &str| {
+        let parameters = document["paths"][path][method]["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.iter().any(|parameter| parameter["name"] == "markList" && parameter["in"] == "query")
+    };
+    assert!(has_parameter("/v1/events", "get"));
+    for method in Method::ALL {
+        let answers_marks = matches!(method, Method::GetConversationListByFilter | Method::SearchConversations);
+        assert_eq!(has_parameter(&format!("/v1/{}", method.name()), "post"), answers_marks, "{}", method.name());
+    }
+    let schema = |name: &str| document["components"]["schemas"][name]["properties"].clone();
+    for name in ["hasUnreadCount", "hasGroupAtInfo"] {
+        assert_eq!(schema("ConversationFilter")[name]["enum"], json!([false, null]), "{name}");
+    }
+    assert_eq!(schema("Mark")["markType"]["oneOf"][0]["minimum"], i64::MIN);
+    assert!(schema("GetContactGroup")["StartIndex"].to_string().contains("null"));
+}

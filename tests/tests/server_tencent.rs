@@ -1,7 +1,9 @@
 //! `/v4`: the commands as Tencent's clients send them, with their quirks.
 
 use convgroups_host::Version;
+use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::WhenFull;
+use convgroups_host::store::{Commit, Skip};
 use convgroups_tests::server::{ADMIN, Reply, Setup, TestServer, client, rest_path, sign};
 use convgroups_tests::{ids, user};
 use serde_json::{Value, json};
@@ -446,18 +448,183 @@ fn everything_of_a_user_comes_in_pages_each_conversation_once() {
         }
         assert_eq!(page["CompleteFlag"], 0);
         start = page["NextStartIndex"].clone();
-        assert_eq!(start, seen.len());
+        assert!(start.as_u64().is_some_and(|start| start < 1 << 31), "{start} is for clients with 32 bits");
     }
+    // Pages end where a call ended.
     assert_eq!(pages, [1000, 1000, 801]);
     assert_eq!(seen, expected);
 
+    // From any number there is what follows.
     let at = |start: u64| {
         let page = server.rest("get_contact_group", &json!({ "From_Account": "alice", "StartIndex": start })).json();
-        let count = page["ContactItem"].as_array().expect("a list").len();
-        (count, page["CompleteFlag"].as_u64().expect("a flag"), page["NextStartIndex"].as_u64().expect("an index"))
+        (page["ContactItem"].as_array().expect("a list").len(), page["CompleteFlag"].as_u64().expect("a flag"))
     };
-    let ends = [at(1), at(1800), at(1801), at(2800), at(2801), at(2802), at(u64::from(u32::MAX))];
-    assert_eq!(ends, [(1000, 0, 1001), (1000, 0, 2800), (1000, 1, 0), (1, 1, 0), (0, 1, 0), (0, 1, 0), (0, 1, 0)]);
+    for start in [1 << 31, 1 << 32, 1 << 53, u64::MAX] {
+        assert_eq!(at(start), (0, 1), "{start}");
+    }
+    // In whole calls, of which each has an index.
+    let counts: Vec<usize> = (1..8).map(|call| at(call << 10).0).collect();
+    assert_eq!(counts, [1000; 7]);
+}
+
+#[test]
+fn paging_skips_nothing_when_what_a_page_showed_is_removed_before_the_next() {
+    let members = ids("c2c_", 2500);
+    let by_calls = |server: &TestServer| {
+        for (batch, ids) in members.chunks(100).enumerate() {
+            if batch == 0 {
+                server.host().create_conversation_group(&user("alice"), "Work", ids).expect("creates");
+            } else {
+                server.host().add_conversations_to_group(&user("alice"), "Work", ids).expect("adds");
+            }
+        }
+    };
+    // As an import does it.
+    let at_once = |server: &TestServer| {
+        let created = Change::GroupCreated { group_name: "Work".to_owned(), conversation_list: members.clone() };
+        let commit = Commit {
+            user: user("alice"),
+            base: Version(0),
+            changes: vec![created],
+            origin: Origin { method: "import".to_owned(), request_id: String::new() },
+            keep: 100,
+            skip: Skip::default(),
+            deadline: None,
+        };
+        server.host().store().commit(commit).expect("commits");
+    };
+    let fillings: [&dyn Fn(&TestServer); 2] = [&by_calls, &at_once];
+    for fill in fillings {
+        let setup = Setup::default().with(|settings| settings.limits.max_conversations_per_group = 2500);
+        let server = setup.start();
+        fill(&server);
+        let (mut start, mut seen) = (json!(0), Vec::new());
+        loop {
+            let page =
+                server.rest("get_contact_group", &json!({ "From_Account": "alice", "StartIndex": start })).json();
+            let contacts: Vec<Value> = page["ContactItem"].as_array().expect("a list").clone();
+            assert!(contacts.len() <= 1024);
+            for shown in contacts.chunks(100) {
+                let items: Vec<(u8, Value)> =
+                    shown.iter().map(|contact| (2, c2c(contact["To_Account"].as_str().expect("text")))).collect();
+                assert_eq!(server.rest("update_contact_group", &update("Work", &items)).code(), 0);
+            }
+            let account = |contact: &Value| format!("c2c_{}", contact["To_Account"].as_str().expect("text"));
+            seen.extend(contacts.iter().map(account));
+            if page["CompleteFlag"] == 1 {
+                break;
+            }
+            start = page["NextStartIndex"].clone();
+        }
+        assert_eq!(seen, members);
+        assert_eq!(get(&server)["ContactItem"], json!([]), "all were shown, and so all were removed");
+    }
+}
+
+#[test]
+fn arrays_are_not_read_as_objects_at_any_depth() {
+    let server = TestServer::start();
+    assert_eq!(server.rest("create_contact_group", &create("Work", &[c2c("bob")])).code(), 0);
+    let before = server.host().store().state(&user("alice")).expect("reads");
+    let alice = |fields: Value| {
+        let mut body = json!({ "From_Account": "alice" });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    let cases = [
+        (
+            "update_contact_group",
+            alice(json!({ "UpdateType": 1, "UpdateGroup": [1, "Work", "Play", []] })),
+            "UpdateGroup",
+        ),
+        ("update_contact_group", json!(["alice", 1, [1, "Work", "Play", []]]), ""),
+        (
+            "update_contact_group",
+            alice(json!({ "UpdateType": 1, "UpdateGroup": {
+                "UpdateGroupType": 2, "OldGroupName": "Work", "ContactUpdateItem": [[2, { "Type": 1, "To_Account": "bob" }]],
+            } })),
+            "UpdateGroup.ContactUpdateItem[0]",
+        ),
+        (
+            "update_contact_group",
+            alice(json!({ "UpdateType": 1, "UpdateGroup": {
+                "UpdateGroupType": 2, "OldGroupName": "Work",
+                "ContactUpdateItem": [{ "ContactOptType": 2, "ContactItem": [1, "bob", null] }],
+            } })),
+            "UpdateGroup.ContactUpdateItem[0].ContactItem",
+        ),
+        ("create_contact_group", json!(["alice", [["Play", []]]]), ""),
+        (
+            "create_contact_group",
+            alice(json!({ "GroupContactItem": [["Play", [[1, "bob", null]]]] })),
+            "GroupContactItem[0]",
+        ),
+        (
+            "create_contact_group",
+            alice(json!({ "GroupContactItem": [{ "GroupName": "Play", "ContactItem": [[1, "bob", null]] }] })),
+            "GroupContactItem[0].ContactItem[0]",
+        ),
+        ("del_contact_group", json!(["alice", ["Work"]]), ""),
+        ("get_contact_group", json!(["alice", 0]), ""),
+        ("search_contact_group", alice(json!({ "ContactItem": [[1, "bob", null]] })), "ContactItem[0]"),
+        (
+            "mark_contact",
+            alice(json!({ "MarkItem": [[1, { "Type": 1, "To_Account": "bob" }, [1], [], null]] })),
+            "MarkItem[0]",
+        ),
+        (
+            "mark_contact",
+            alice(json!({ "MarkItem": [{ "OptType": 1, "ContactItem": [1, "bob", null], "SetMark": [1] }] })),
+            "MarkItem[0].ContactItem",
+        ),
+    ];
+    for (command, body, path) in cases {
+        let reply = server.rest(command, &body);
+        assert_eq!(reply.outcome(), (200, 50002), "{command} {body}: {reply:?}");
+        let reason = "invalid type: sequence, expected an object";
+        let expected = if path.is_empty() { reason.to_owned() } else { format!("{path}: {reason}") };
+        assert_eq!(reply.reason(), expected, "{command} {body}");
+    }
+    assert_eq!(server.host().store().state(&user("alice")).expect("reads"), before);
+}
+
+#[test]
+fn null_stands_for_an_optional_field_that_is_missing() {
+    let server = TestServer::start();
+    let allowed = Setup::default().with(|settings| settings.limits.allow_empty_creation = true).start();
+    let no_contacts =
+        json!({ "From_Account": "alice", "GroupContactItem": [{ "GroupName": "Empty", "ContactItem": null }] });
+    assert_eq!(server.rest("create_contact_group", &no_contacts).outcome(), (200, 51006), "an empty list");
+    assert_eq!(allowed.rest("create_contact_group", &no_contacts).outcome(), (200, 0));
+
+    let nulls = json!({ "Type": 1, "To_Account": "bob", "ToGroupId": null });
+    assert_eq!(server.rest("create_contact_group", &create("Work", &[nulls])).code(), 0);
+    let mut renaming = rename("Work", "Play");
+    renaming["UpdateGroup"]["ContactUpdateItem"] = json!(null);
+    assert_eq!(server.rest("update_contact_group", &renaming).code(), 0);
+    let mut change = update("Play", &[(1, c2c("eve"))]);
+    change["UpdateGroup"]["NewGroupName"] = json!(null);
+    assert_eq!(server.rest("update_contact_group", &change).code(), 0);
+    let item = json!({
+        "OptType": 3, "ContactItem": c2c("bob"), "SetMark": [1], "ClearMark": null, "CustomMark": null,
+    });
+    assert_eq!(server.rest("mark_contact", &mark(&json!([item]))).code(), 0);
+    let item = json!({ "OptType": 1, "ContactItem": c2c("bob"), "SetMark": null, "ClearMark": [1] });
+    assert_eq!(server.rest("mark_contact", &mark(&json!([item]))).code(), 0);
+    let start = json!({ "From_Account": "alice", "StartIndex": null });
+    assert_eq!(server.rest("get_contact_group", &start).json(), get(&server));
+
+    // What is required is not null.
+    for (command, field) in [
+        ("create_contact_group", "GroupContactItem"),
+        ("del_contact_group", "GroupName"),
+        ("search_contact_group", "ContactItem"),
+        ("mark_contact", "MarkItem"),
+    ] {
+        let reply = server.rest(command, &json!({ "From_Account": "alice", field: null }));
+        assert_eq!(reply.outcome(), (200, 50002), "{command}");
+        assert!(reply.reason().starts_with(&format!("{field}: invalid type: null")), "{}", reply.reason());
+    }
 }
 
 #[test]

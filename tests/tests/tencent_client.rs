@@ -3,6 +3,7 @@
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server};
 use convgroups_host::{Host, Settings, UserId};
+use convgroups_tests::ids;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tencent_im_rs::api::v4::TencentHelper;
 use tencent_im_rs::api::v4::common::contact_item::ContactItem;
@@ -151,4 +152,21 @@ async fn an_unmodified_client_creates_adds_deletes_renames_gets_searches_marks_a
     let again = DelContactGroupRequest::new("alice", vec!["Job"]);
     let refused = api_del_contact_group(&mut client, again).await.expect("it understands the refusal");
     assert_eq!((refused.action_status, refused.error_code), (Some(ActionStatus::Fail), Some(51009)));
+
+    // Its indexes of pages have 32 bits.
+    for (number, ids) in ids("c2c_", 1500).chunks(100).enumerate() {
+        host.create_conversation_group(&alice, format!("group {number}"), ids).expect("creates");
+    }
+    let (mut start, mut seen) = (0, 0);
+    loop {
+        let got = api_get_contact_group(&mut client, GetContactGroupRequest::new("alice", start)).await;
+        let got = got.expect("it understands the page");
+        seen += got.contact_item.expect("contacts").len();
+        start = got.next_start_index.expect("an index");
+        if got.complete_flag == Some(1) {
+            break;
+        }
+    }
+    // Carol is marked.
+    assert_eq!(seen, 1501);
 }

@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use super::Reply;
 use super::error::{CallError, code};
 use crate::api::{Answer, Method, Request};
+use crate::marks::{self, Form};
 use crate::model::UserId;
-use crate::object::Object;
+use crate::object::OnlyObjects;
 
 /// A request that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,8 +77,8 @@ impl CallLine {
 
         let malformed = |desc| BadRequest { code: code::MALFORMED_JSON, desc };
         let mut deserializer = serde_json::Deserializer::from_str(line);
-        let Object(line): Object<Line<'_>> =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| malformed(describe("", &error)))?;
+        let line: Line<'_> = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer))
+            .map_err(|error| malformed(describe("", &error)))?;
         deserializer.end().map_err(|error| malformed(without_position(&error)))?;
         let method = Method::from_name(&line.method).ok_or_else(|| {
             let methods = Method::ALL.map(Method::name).join(", ");
@@ -94,7 +95,7 @@ fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
 /// Reads an object; `root` is how messages call it.
 pub(crate) fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let Object(parsed) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer)).map_err(|error| {
         let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
         BadRequest { code, desc: describe(root, &error) }
     })?;
@@ -138,21 +139,27 @@ struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and texts have a JSON form")
+    fn to_json(&self, form: Form) -> String {
+        marks::to_json(self, form).expect("numbers and texts have a JSON form")
     }
 }
 
 fn failed(code: i32, desc: &str) -> String {
-    Envelope { code, desc, data: None }.to_json()
+    Envelope { code, desc, data: None }.to_json(Form::Numbers)
 }
 
 impl Reply {
     /// The answer as the SDK gives it: `{"code":0,"desc":"","data":…}`; without `data` where the SDK has none.
     #[must_use]
     pub fn to_json(&self) -> String {
+        self.to_json_with(Form::Numbers)
+    }
+
+    /// As [`Reply::to_json`], with each `markList` in a form.
+    #[must_use]
+    pub fn to_json_with(&self, form: Form) -> String {
         let data = (self.answer != Answer::Done).then_some(&self.answer);
-        Envelope { code: 0, desc: "", data }.to_json()
+        Envelope { code: 0, desc: "", data }.to_json(form)
     }
 }
 

@@ -51,4 +51,8 @@ impl Host for CallState {
     fn allow_empty_creation(&mut self) -> wasmtime::Result<bool> {
         Ok(self.limits.allow_empty_creation)
     }
+
+    fn allow_unusual_group_names(&mut self) -> wasmtime::Result<bool> {
+        Ok(self.limits.allow_unusual_group_names)
+    }
 }

@@ -23,6 +23,7 @@ use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, sdk};
 use crate::call::CallContext;
 use crate::events::{Event, EventReader, POLL_INTERVAL};
+use crate::marks::{self, Form};
 use crate::model::{UserId, Version};
 use crate::store::EventListener;
 
@@ -94,7 +95,7 @@ async fn open(
     if app.is_stopping() {
         return Err(Rejection::overloaded("the server is stopping"));
     }
-    let after = last_seen(headers, query)?;
+    let Wanted { after, form } = wanted(headers, query)?;
     app.gate.check_snapshots(&caller.user)?;
     let many = "you have too many event streams open";
     let counted = app.streams_of_users.count(&caller.user).ok_or_else(|| Rejection::overloaded(many))?;
@@ -114,6 +115,7 @@ async fn open(
         id: id.to_owned(),
         signature,
         expires: caller.expires,
+        form,
         reader: Arc::new(Mutex::new(reader)),
     };
     // Before the response begins, so that a refusal has a status.
@@ -130,8 +132,15 @@ async fn open(
     }))
 }
 
-/// The version that the reader has seen; nothing for who wants to begin with the state.
-fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>, Rejection> {
+/// What a reader asks for.
+struct Wanted {
+    /// The version that it has seen; nothing to begin with the state.
+    after: Option<Version>,
+    /// How marks are written.
+    form: Form,
+}
+
+fn wanted(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, Rejection> {
     let wrong = |what: &str| {
         let desc = format!("{what}: expected the id of an event, a whole number");
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
@@ -141,15 +150,20 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
         let seen = text.parse().ok().map(Version).filter(|seen| *seen <= Version::MAX && seen.to_string() == text);
         seen.ok_or_else(|| wrong(what))
     };
-    let mut after = None;
+    let (mut after, mut form) = (None, None);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if name != "after" {
-            let desc = format!("there is no parameter {name:?}, but after");
-            return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
-        }
-        if after.replace(read(&value, "after")?).is_some() {
-            let desc = "the parameter after is in the URL more than once: expected once";
-            return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+        match &*name {
+            "after" => {
+                if after.replace(read(&value, "after")?).is_some() {
+                    let desc = "the parameter after is in the URL more than once: expected once";
+                    return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+                }
+            }
+            sdk::MARK_LIST => sdk::read_form(&mut form, &value)?,
+            _ => {
+                let desc = format!("there is no parameter {name:?}, but after and {}", sdk::MARK_LIST);
+                return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+            }
         }
     }
     if headers.get_all("last-event-id").iter().count() > 1 {
@@ -157,12 +171,13 @@ fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>
         return Err(Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc));
     }
     // The header is of a later moment: a browser that connects again sends both.
-    match headers.get("last-event-id").map(|header| header.to_str()) {
+    let after = match headers.get("last-event-id").map(|header| header.to_str()) {
         // The empty one is of a browser that has seen no event yet.
-        None | Some(Ok("")) => Ok(after),
-        Some(Ok(text)) => read(text, "Last-Event-ID").map(Some),
-        Some(Err(_)) => Err(wrong("Last-Event-ID")),
-    }
+        None | Some(Ok("")) => after,
+        Some(Ok(text)) => Some(read(text, "Last-Event-ID")?),
+        Some(Err(_)) => return Err(wrong("Last-Event-ID")),
+    };
+    Ok(Wanted { after, form: form.unwrap_or_default() })
 }
 
 /// An open stream, counted until it is dropped.
@@ -187,6 +202,8 @@ struct Feed {
     signature: String,
     /// When the signature ends, in seconds since 1970.
     expires: u64,
+    /// How marks are written.
+    form: Form,
     /// Shared with the thread that reads.
     reader: Arc<Mutex<EventReader>>,
 }
@@ -276,9 +293,10 @@ impl Feed {
     /// snapshot.
     async fn read(&self) -> Result<Vec<sse::Event>, Rejection> {
         let (host, reader, request_id) = (self.app.host.clone(), Arc::clone(&self.reader), self.id.clone());
+        let form = self.form;
         let work = move |deadline| {
             let context = CallContext { request_id, deadline: Some(deadline) };
-            let encode = |events: Vec<Event>| events.iter().map(encode).collect::<Vec<_>>();
+            let encode = |events: Vec<Event>| events.iter().map(|event| encode(event, form)).collect::<Vec<_>>();
             host.read_events(&mut reader.lock(), BUFFER, context, encode)
         };
         let read = self.app.gate.run(&self.user, &self.id, work).await??;
@@ -294,8 +312,8 @@ struct Encoded {
     snapshot_bytes: Option<usize>,
 }
 
-fn encode(event: &Event) -> Encoded {
-    let data = serde_json::to_string(event).expect("texts and numbers have a JSON form");
+fn encode(event: &Event, form: Form) -> Encoded {
+    let data = marks::to_json(event, form).expect("texts and numbers have a JSON form");
     let (name, snapshot_bytes) = match event {
         Event::Change(_) => ("change", None),
         Event::Full(_) => ("full", Some(data.len())),

@@ -8,11 +8,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use utoipa::openapi::header::Header;
-use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, ComponentsBuilder, Schema, Type,
+    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, ComponentsBuilder, OneOfBuilder, Schema,
+    SchemaType, Type,
 };
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
@@ -225,7 +226,13 @@ fn sdk(method: Method, schemas: &mut Schemas) -> Operation {
         // A body that is missing has no parameters.
         .required(Some(if method == Method::GetConversationGroupList { Required::False } else { Required::True }))
         .build();
-    failures(OperationBuilder::new())
+    let operation = match method {
+        Method::GetConversationListByFilter | Method::SearchConversations => {
+            OperationBuilder::new().parameter(mark_list_form())
+        }
+        _ => OperationBuilder::new(),
+    };
+    failures(operation)
         .operation_id(Some(method.name()))
         .summary(Some(summary))
         .tag("SDK")
@@ -249,6 +256,17 @@ fn failures(operation: OperationBuilder) -> OperationBuilder {
         .response("401", failure("There is no UserSig, or it proves nothing; codes 70001 to 70014"))
         .response("429", later("Too many calls in a second; for event streams, also too many full snapshots"))
         .response("503", later("Too many calls at once, or the server is stopping"))
+}
+
+/// The parameter that says how marks are written.
+fn mark_list_form() -> Parameter {
+    ParameterBuilder::new()
+        .name("markList")
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some("How the values in each `markList` are written; without it as numbers"))
+        .schema(Some(string().enum_values(Some(["numbers", "strings"]))))
+        .build()
 }
 
 fn response(description: &str, schema: impl Into<RefOr<Schema>>) -> utoipa::openapi::Response {
@@ -309,6 +327,7 @@ fn events(schemas: &mut Schemas) -> Operation {
             string().pattern(Some("^(0|[1-9][0-9]*)?$")),
         ))
         .parameter(parameter("after", ParameterIn::Query, "The same, for who cannot send the header", id))
+        .parameter(mark_list_form())
         .response("200", stream)
         .response("500", failure("The store failed"))
         .response("504", failure("The change log could not be read in time, because of earlier calls of the same user"))
@@ -373,26 +392,44 @@ fn tencent(command: CommandSchemas) -> Operation {
         .build()
 }
 
-/// A number of 64 bits, as such or, for who has no such numbers, as its digits.
-pub(crate) fn number_or_digits() -> RefOr<Schema> {
-    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
-    let digits = string().pattern(Some("^[0-9]{1,19}$"));
-    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
+/// Marks, one bit each: a number, or its digits in a string; negative if the client's numbers have a sign. What JavaScript
+/// prints for other numbers is refused, which a schema cannot say.
+pub(crate) fn bits() -> RefOr<Schema> {
+    one_of([signed(), digits("^(-[0-9]{1,19}|[0-9]{1,20})$")])
 }
 
-/// As [`number_or_digits`], or nothing.
-pub(crate) fn optional_number_or_digits() -> RefOr<Schema> {
-    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
-    let digits = string().pattern(Some("^[0-9]{1,19}$"));
-    let nothing = ObjectBuilder::new().schema_type(Type::Null);
-    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).item(nothing).into()
+/// As [`bits`], or nothing.
+pub(crate) fn optional_bits() -> RefOr<Schema> {
+    one_of([signed(), digits("^(-[0-9]{1,19}|[0-9]{1,20})$"), ObjectBuilder::new().schema_type(Type::Null)])
 }
 
-/// As [`number_or_digits`], but the empty text stands for the beginning.
+/// A position, as a number or as its digits in a string; the empty string stands for the beginning.
 pub(crate) fn sequence() -> RefOr<Schema> {
-    let number = integer().minimum(Some(0)).maximum(Some(u64::MAX));
-    let digits = string().pattern(Some("^[0-9]{0,19}$"));
-    utoipa::openapi::schema::OneOfBuilder::new().item(number).item(digits).into()
+    one_of([integer().minimum(Some(0)).maximum(Some(u64::MAX)), digits("^[0-9]{0,19}$")])
+}
+
+/// The values of marks: numbers, or their digits in strings where the request asks for that.
+pub(crate) fn mark_list() -> RefOr<Schema> {
+    let number = integer().minimum(Some(1)).maximum(Some(1_u64 << 63));
+    ArrayBuilder::new().items(one_of([number, digits("^[0-9]{1,19}$")])).into()
+}
+
+/// What may be false or missing, and not true.
+pub(crate) fn not_true() -> RefOr<Schema> {
+    let kinds = SchemaType::from_iter([Type::Boolean, Type::Null]);
+    ObjectBuilder::new().schema_type(kinds).enum_values(Some([Some(false), None])).into()
+}
+
+fn signed() -> ObjectBuilder {
+    integer().minimum(Some(i64::MIN)).maximum(Some(u64::MAX))
+}
+
+fn digits(pattern: &str) -> ObjectBuilder {
+    string().pattern(Some(pattern))
+}
+
+fn one_of<const N: usize>(schemas: [ObjectBuilder; N]) -> RefOr<Schema> {
+    schemas.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item).into()
 }
 
 /// A number of 32 bits.

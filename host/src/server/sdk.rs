@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, json};
 use crate::api::{Method, Request};
 use crate::call::CallContext;
+use crate::marks::Form;
 
 const API: &str = "v1";
 /// The label of calls to methods that do not exist.
@@ -28,6 +29,7 @@ pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
     path: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -38,7 +40,7 @@ pub(super) async fn call(
     let label = Label { api: API, method: method.map_or(UNKNOWN, Method::name) };
     let (answer, user) = match authenticate(&app, &headers) {
         Err(rejection) => (Err(rejection), None),
-        Ok(caller) => (answer(&app, &id, method, &name, &caller, body).await, Some(caller.user)),
+        Ok(caller) => (answer(&app, &id, method, &name, query, &caller, body).await, Some(caller.user)),
     };
     let (outcome, code) = answer.as_ref().map_or_else(|failed| (failed.outcome, failed.code), |_| (Outcome::Ok, 0));
     app.ended(label, outcome, code, user.as_ref(), started.elapsed());
@@ -100,10 +102,17 @@ async fn answer(
     id: &str,
     method: Option<Method>,
     name: &str,
+    query: Option<String>,
     caller: &Caller,
     body: Body,
 ) -> Result<String, Rejection> {
     let method = method.ok_or_else(|| unknown(name))?;
+    let mut form = None;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name == MARK_LIST {
+            read_form(&mut form, &value)?;
+        }
+    }
     let body = read_body(app, body).await?;
     // A method without parameters may be called without a body.
     let params = if body.is_empty() { "{}" } else { &body };
@@ -115,7 +124,23 @@ async fn answer(
     };
     let reply = app.gate.run(&caller.user, id, call).await??;
     app.metrics.call_succeeded(&reply.spent, reply.attempts, reply.version.is_some());
-    Ok(reply.to_json())
+    Ok(reply.to_json_with(form.unwrap_or_default()))
+}
+
+/// The parameter of an address that says how marks are written.
+pub(super) const MARK_LIST: &str = "markList";
+
+/// Reads the value of the parameter [`MARK_LIST`], which may be there once.
+pub(super) fn read_form(form: &mut Option<Form>, value: &str) -> Result<(), Rejection> {
+    let wrong = |desc| Err(Rejection::bad_request(code::MALFORMED_URL, desc));
+    match (*form, Form::from_name(value)) {
+        (Some(_), _) => wrong(format!("repeated parameter {MARK_LIST}: expected it once")),
+        (None, None) => wrong(format!("invalid parameter {MARK_LIST} {value:?}: expected \"numbers\" or \"strings\"")),
+        (None, read) => {
+            *form = read;
+            Ok(())
+        }
+    }
 }
 
 /// A rejection as the SDK gives it: `{"code":…,"desc":…}`.

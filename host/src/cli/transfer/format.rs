@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use convgroups_host::model::ConversationData;
-use convgroups_host::{UserId, Version};
+use convgroups_host::{UserId, Version, object};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -39,8 +39,7 @@ pub(super) fn header() -> Result<Vec<u8>, Failed> {
 
 /// The format's version by the first line, without its end.
 pub(super) fn version(line: &[u8]) -> Result<u32, String> {
-    // A list of the fields' values would do for serde.
-    let header = if line.starts_with(b"{") { serde_json::from_slice(line).ok() } else { None };
+    let header = str::from_utf8(line).ok().and_then(|line| object::from_str(line).ok());
     match header {
         Some(Header { format, version: version @ (BY_HAND | PRESENT) }) if format == FORMAT => Ok(version),
         Some(Header { format, version }) if format == FORMAT => {
@@ -108,18 +107,18 @@ impl Line {
         if !line.trim_start().starts_with('{') {
             return Err("expected an object".to_owned());
         }
-        let no_group = match serde_json::from_str(line) {
+        let no_group = match object::from_str(line) {
             Ok(group) => return Ok(Self::Group(group)),
             Err(error) => error,
         };
-        let no_data = match serde_json::from_str(line) {
+        let no_data = match object::from_str(line) {
             Ok(data) => return Ok(Self::Data(data)),
             Err(error) => error,
         };
-        if let Ok(user) = serde_json::from_str(line) {
+        if let Ok(user) = object::from_str(line) {
             return Ok(Self::User(user));
         }
-        if let Ok(end) = serde_json::from_str(line) {
+        if let Ok(end) = object::from_str(line) {
             return Ok(Self::End(end));
         }
         // It is taken for what it looks like.

@@ -6,6 +6,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::Command;
 use crate::api::{Conversation, ConversationSearchResult, ConversationType};
+use crate::object::null_is_default;
 use crate::server::openapi::{CommandSchemas, reference};
 
 /// A conversation: with a user (`Type` 1, `To_Account`) or with a chat group (`Type` 2, `ToGroupId`).
@@ -124,7 +125,8 @@ pub(super) struct Create {
 pub(super) struct NewGroup {
     #[serde(rename = "GroupName")]
     pub(super) group_name: String,
-    #[serde(rename = "ContactItem", default)]
+    #[serde(rename = "ContactItem", default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<Vec<ContactItem>>)]
     pub(super) contacts: Vec<ContactItem>,
 }
 
@@ -187,7 +189,8 @@ pub(super) struct UpdateGroup {
     pub(super) old_group_name: String,
     #[serde(rename = "NewGroupName", default)]
     pub(super) new_group_name: Option<String>,
-    #[serde(rename = "ContactUpdateItem", default)]
+    #[serde(rename = "ContactUpdateItem", default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<Vec<UpdateItem>>)]
     pub(super) items: Vec<UpdateItem>,
 }
 
@@ -269,8 +272,9 @@ pub(super) struct Get {
     #[serde(rename = "From_Account")]
     pub(super) from_account: String,
     /// 0 for the first page, then what `NextStartIndex` said.
-    #[serde(rename = "StartIndex", default)]
-    pub(super) start_index: u32,
+    #[serde(rename = "StartIndex", default, deserialize_with = "null_is_default")]
+    #[schema(value_type = Option<u64>)]
+    pub(super) start_index: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -284,7 +288,7 @@ pub(super) struct Got {
     #[serde(rename = "CompleteFlag")]
     pub(super) complete: u8,
     #[serde(rename = "NextStartIndex")]
-    pub(super) next_start_index: u32,
+    pub(super) next_start_index: u64,
 }
 
 /// `search_contact_group`: what is known of given conversations.
@@ -328,11 +332,11 @@ pub(super) struct MarkItem {
     pub(super) contact: ContactItem,
     /// Numbers of bits to set.
     #[serde(rename = "SetMark", default, deserialize_with = "bits")]
-    #[schema(value_type = Vec<u8>)]
+    #[schema(value_type = Option<Vec<u8>>)]
     pub(super) set: u64,
     /// Numbers of bits to clear.
     #[serde(rename = "ClearMark", default, deserialize_with = "bits")]
-    #[schema(value_type = Vec<u8>)]
+    #[schema(value_type = Option<Vec<u8>>)]
     pub(super) clear: u64,
     #[serde(rename = "CustomMark", default)]
     pub(super) custom: Option<String>,
@@ -372,7 +376,7 @@ impl From<MarkOperation> for u8 {
 
 /// Numbers of bits, as the bits themselves.
 fn bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let numbers = Vec::<u32>::deserialize(deserializer)?;
+    let numbers: Vec<u32> = null_is_default(deserializer)?;
     numbers.into_iter().try_fold(0, |bits, number| match 1_u64.checked_shl(number) {
         Some(bit) => Ok(bits | bit),
         None => Err(serde::de::Error::custom(format!("there is no mark {number}, but 0 to 63"))),

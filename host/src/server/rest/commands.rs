@@ -12,15 +12,17 @@ use super::body::{
 };
 use super::{Answered, App, ok};
 use crate::api::{
-    Answer, ConversationFilter, ConversationListQuery, ConversationOperationResult, Conversations, CustomData,
-    GroupAndConversations, GroupName, Mark as MarkParameters, Rename, Request,
+    Answer, Conversation, ConversationFilter, ConversationListQuery, ConversationOperationResult, ConversationPage,
+    Conversations, CustomData, GroupAndConversations, GroupName, Mark as MarkParameters, Rename, Request,
 };
 use crate::call::{CallContext, Interrupted, Session, code, parse_object};
 use crate::model::UserId;
 use crate::server::rejection::Rejection;
 
 /// The most conversations on one page of `get_contact_group`.
-const PAGE: usize = 1000;
+const PAGE: usize = 1024;
+/// Positions with one index.
+const BLOCK: u64 = PAGE as u64;
 
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,39 +265,59 @@ fn change(session: &mut Session<'_>, name: &str, items: &[UpdateItem], ids: &[St
     })
 }
 
-/// A page from the `start`th conversation on. The index is a number of 32 bits for clients, so that what comes before it
-/// has to be counted.
-fn get(session: &mut Session<'_>, start: u32) -> Result<Got, Interrupted> {
+/// A page from an index on. An index is the number of a block of positions, so that entries that go away do not move others,
+/// and 32 bits, which is what clients have for it, are enough for a user's first four million changes. A page ends where a
+/// block does; one that lies within a single block has all of it, for a block has no more positions than a page has room.
+fn get(session: &mut Session<'_>, start: u64) -> Result<Got, Interrupted> {
     let groups = all_groups(session)?;
-    let start = start as usize;
-    let (mut passed, mut next_seq, mut contacts) = (0, 0, Vec::new());
+    let mut next_seq = before_block(start);
+    let mut conversations: Vec<Conversation> = Vec::new();
     let complete = loop {
-        let query = ConversationListQuery { filter: ConversationFilter::default(), next_seq, count: u32::MAX };
-        let Answer::Page(page) = session.call(&Request::GetConversationListByFilter(query))? else {
-            unreachable!("the sandbox answers each request with its own kind of answer")
-        };
-        let listed = page.conversation_list.len();
-        let skipped = start.saturating_sub(passed).min(listed);
-        let room = PAGE - contacts.len();
-        let wanted = page.conversation_list.iter().skip(skipped);
-        contacts.extend(wanted.take(room).map(|conversation| KnownContact::listed(conversation, &groups)));
-        passed += listed;
-        if listed - skipped > room {
-            break false;
-        }
+        let page = list(session, next_seq, PAGE - conversations.len())?;
+        conversations.extend(page.conversation_list);
         if page.is_finished {
             break true;
-        }
-        if contacts.len() == PAGE {
-            break false;
         }
         let Some(later) = page.next_seq.parse().ok().filter(|&seq| seq > next_seq) else {
             return Err(session.refuse(code::INTERNAL, "the plugin's pages do not go on"));
         };
         next_seq = later;
+        if conversations.len() >= PAGE {
+            break false;
+        }
     };
-    let next_start_index = if complete { 0 } else { u32::try_from(start + contacts.len()).unwrap_or(u32::MAX) };
+    let mut next_start_index = 0;
+    if !complete {
+        let last = next_seq / BLOCK;
+        let of_last = list(session, before_block(last), 1)?.conversation_list;
+        let is_first_of_last =
+            |one: &Conversation| of_last.iter().any(|first| first.conversation_id == one.conversation_id);
+        next_start_index = match conversations.iter().position(is_first_of_last) {
+            Some(0) => last + 1,
+            Some(before) => {
+                conversations.truncate(before);
+                last
+            }
+            None => return Err(session.refuse(code::INTERNAL, "the plugin's pages do not fit together")),
+        };
+    }
+    let contacts = conversations.iter().map(|conversation| KnownContact::listed(conversation, &groups)).collect();
     Ok(Got { contacts, groups, complete: complete.into(), next_start_index })
+}
+
+/// The position after which a block begins.
+fn before_block(block: u64) -> u64 {
+    block.saturating_mul(BLOCK).saturating_sub(1)
+}
+
+/// Lists all conversations after a position, `count` at most.
+fn list(session: &mut Session<'_>, next_seq: u64, count: usize) -> Result<ConversationPage, Interrupted> {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let query = ConversationListQuery { filter: ConversationFilter::default(), next_seq, count };
+    let Answer::Page(page) = session.call(&Request::GetConversationListByFilter(query))? else {
+        unreachable!("the sandbox answers each request with its own kind of answer")
+    };
+    Ok(page)
 }
 
 fn search(session: &mut Session<'_>, ids: &[String]) -> Result<Found, Interrupted> {
