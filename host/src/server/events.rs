@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
@@ -28,6 +28,13 @@ const LABEL: Label = Label { api: "v1", method: "events" };
 const BUFFER: u32 = 8;
 /// What a browser is to wait before it connects again, in milliseconds.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Tells proxies to pass on each event at once: nginx collects responses unless the first header says otherwise, others compress
+/// them unless the second does.
+const FOR_PROXIES: [(HeaderName, HeaderValue); 2] = [
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+];
 
 /// Why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +75,7 @@ pub(super) async fn events(
         Ok((stream, user)) => {
             app.ended(LABEL, Outcome::Ok, 0, Some(&user), started.elapsed());
             let heartbeat = KeepAlive::new().interval(Duration::from_millis(app.settings.heartbeat_ms));
-            Sse::new(stream).keep_alive(heartbeat).into_response()
+            (FOR_PROXIES, Sse::new(stream).keep_alive(heartbeat)).into_response()
         }
         Err(rejection) => {
             tracing::debug!(request_id = id, code = rejection.code, "no event stream");

@@ -24,6 +24,7 @@ mod body;
 mod connection;
 mod console;
 mod events;
+mod exposition;
 mod gate;
 mod metrics;
 pub(crate) mod openapi;
