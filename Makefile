@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres
+.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres neighbours
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -13,7 +13,7 @@ demo: setup
 	@cargo build --release --locked
 	@sh examples/demo.sh target/release/convgroups
 
-test: setup postgres
+test: setup postgres neighbours
 	cargo test --release --locked --workspace
 
 # PostgreSQL and PgBouncer, for the tests of the store that is kept there: installed where they are missing and may be, as root
@@ -24,6 +24,15 @@ postgres:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql pgbouncer; \
 	else echo "PostgreSQL or PgBouncer is not installed: tests that need it are skipped" >&2; fi
+
+# nginx, HAProxy and Prometheus, for the tests of the server beside them: installed where they are missing and may be, as root on
+# Debian.
+neighbours:
+	@missing=; for tool in haproxy nginx prometheus; do PATH="$$PATH:/usr/sbin" command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "not installed:$$missing; tests that need them are skipped" >&2; fi
 
 # What the tests do for seconds, for some minutes: kills a server on SQLite a thousand times, lets a disk fail five thousand
 # times, makes a million calls in one process, and twenty million steps of a host's life.
@@ -86,16 +95,17 @@ openapi-test: setup
 	cargo build --release --locked
 	tests/openapi/run.sh $(OPENAPI_ARGS)
 
-# The files in deploy/ against Kubernetes' schemas, each other, a linter and the program: needs Python 3.11, and Linux.
+# The files in deploy/ against Kubernetes' schemas, each other, linters and the program, and the unit under a real systemd: needs
+# Python 3.11, and Linux with systemd; as root for the last.
 deploy-test: setup
 	cargo build --release --locked
 	tests/deploy/run.sh
 
 # What the three tests before, and deny, need beside Rust, installed where it is missing and may be: as root on Debian.
 tools:
-	@missing=; for tool in chromium curl git node npm openssl python3 readelf; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
+	@missing=; for tool in chromium curl git logrotate node npm openssl python3 readelf systemd-analyze; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/; s/readelf/binutils/'); \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/; s/readelf/binutils/; s/systemd-analyze/systemd/'); \
 	else echo "please install:$$missing" >&2; exit 1; fi

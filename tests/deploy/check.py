@@ -5,6 +5,7 @@ Each check is a function that yields its findings, sentences for people; no find
 """
 
 import functools
+import json
 import os
 import re
 import shlex
@@ -431,6 +432,95 @@ def security(deployment):
                 yield f"{name}: the volume {volume['name']} is neither a Secret nor a ConfigMap"
     if set(deployment.one("NetworkPolicy")["spec"]["policyTypes"]) != {"Ingress", "Egress"}:
         yield "the NetworkPolicy does not close both directions"
+
+
+# The unit for one machine.
+
+# In tenths, of 0 for closed to 100.
+MAX_EXPOSURE = 25
+
+
+@functools.cache
+def default_settings():
+    with tempfile.TemporaryDirectory() as folder:
+        ended = subprocess.run([PROGRAM, "config"], env={}, cwd=folder, capture_output=True, text=True, check=True)
+    return tomllib.loads(ended.stdout)
+
+
+def unit_text(deployment):
+    return (deployment.folder / "systemd/convgroups.service").read_text()
+
+
+def unit_values(deployment, name):
+    return re.findall(rf"^{name}=(.*)$", unit_text(deployment), re.MULTILINE)
+
+
+@check
+def unit(deployment):
+    """The unit by systemd's own checks, with the program where it is built instead of where it is installed."""
+    text = unit_text(deployment)
+    command = unit_values(deployment, "ExecStart")
+    if len(command) != 1 or not command[0].startswith("/usr/local/bin/convgroups "):
+        yield f"the unit starts {command}"
+        return
+    words = shlex.split(command[0])
+    helped = subprocess.run([PROGRAM, *words[1:], "--help"], capture_output=True, text=True)
+    if helped.returncode != 0:
+        yield f"the unit's command: {helped.stderr.splitlines()[0]}"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "convgroups.service"
+        file.write_text(text.replace(words[0], str(PROGRAM)))
+        verified = analyze("verify", "--man=no", file)
+        # Units of this system are not what is looked at.
+        said = [line for line in verified.stderr.splitlines() if "convgroups" in line]
+        if said or verified.returncode != 0:
+            yield f"systemd-analyze verify: {' '.join(said) or verified.stderr.strip()}"
+        rated = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", file)
+        if rated.returncode != 0:
+            yield f"systemd-analyze security: {(rated.stdout + rated.stderr).strip().splitlines()[-1]}"
+        points = analyze("security", "--offline=true", "--json=short", file)
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for point in json.loads(points.stdout):
+        setting = re.match(r"\w+", point["name"])[0]
+        if point["exposure"] and not re.search(rf"^# {setting} ", comments, re.MULTILINE):
+            yield f"the unit has no reason why {point['name']} stays open"
+
+
+def analyze(*arguments):
+    return subprocess.run(["systemd-analyze", "--no-pager", *arguments], capture_output=True, text=True)
+
+
+@check
+def unit_numbers(deployment):
+    """Time and files fit the settings."""
+    server = default_settings()["server"]
+    (seconds,), (files,) = unit_values(deployment, "TimeoutStopSec"), unit_values(deployment, "LimitNOFILE")
+    needed = server["shutdown_timeout_ms"] / 1000 + 5
+    if int(seconds) < needed:
+        yield f"TimeoutStopSec is {seconds}, and {needed} may be needed"
+    if int(files) < 2 * server["max_connections"]:
+        yield f"LimitNOFILE is {files}, which is little for {server['max_connections']} connections"
+
+
+@check
+def unit_companions(deployment):
+    """What goes with the unit has the same user, and is in the documentation."""
+    folder = deployment.folder / "systemd"
+    users = re.findall(r"^u (\S+)", (folder / "convgroups.sysusers").read_text(), re.MULTILINE)
+    for setting in ("User", "Group"):
+        if unit_values(deployment, setting) != users:
+            yield f"the unit has {setting}={unit_values(deployment, setting)}, and the users are {users}"
+    for line in (folder / "convgroups.tmpfiles").read_text().splitlines():
+        if not line.startswith("#") and line.split()[3:5] != ["root", *users]:
+            yield f"convgroups.tmpfiles does not give to root and {users}: {line}"
+    documentation = (REPOSITORY / "docs/production.md").read_text()
+    for file in folder.iterdir():
+        if file.name not in documentation:
+            yield f"docs/production.md does not name {file.name}"
+    log = [f"append:{path}" for path in re.findall(r"^(/\S+) \{", (folder / "convgroups.logrotate").read_text(), re.MULTILINE)]
+    to = re.findall(r"^StandardError=(.*)$", (folder / "log-to-file.conf").read_text(), re.MULTILINE)
+    if to != log:
+        yield f"what is rotated is {log}, and the server log goes to {to}"
 
 
 def containerfile(deployment):

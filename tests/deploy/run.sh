@@ -1,5 +1,5 @@
 #!/bin/sh
-# The files in deploy/ against Kubernetes' public schemas, each other, the linter of container files and the program.
+# The files in deploy/ against Kubernetes' public schemas, each other, linters, systemd and the program.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}

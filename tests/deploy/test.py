@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import check
+import installed
+import machine
 
 # Mistakes that somebody could make: in a file of deploy/, something is replaced by something else, and that must be found.
 MISTAKES = {
@@ -121,6 +123,22 @@ MISTAKES = {
         ("shutdown_timeout_ms = 30000", "shutdown_timeout_ms = 60000", "terminationGracePeriodSeconds is 50"),
         ("max_concurrent = 64", "max_concurrent = 128", "the limit of memory is 2Gi"),
     ],
+    "systemd/convgroups.service": [
+        ("ProtectHome=yes", "ProtectHomes=yes", "'ProtectHomes'"),
+        ("Restart=on-failure", "Restart=on-fault", "Failed to parse"),
+        ("CapabilityBoundingSet=\n", "", "systemd-analyze security"),
+        ("ProtectHome=yes", "ProtectHome=no", "no reason why ProtectHome= stays open"),
+        ("--log-json", "--json-log", "unexpected argument"),
+        ("/usr/local/bin/convgroups serve", "/usr/bin/convgroups serve", "the unit starts"),
+        ("User=convgroups", "User=nobody", "the unit has User="),
+        ("TimeoutStopSec=40", "TimeoutStopSec=30", "TimeoutStopSec is 30"),
+        ("LimitNOFILE=65536", "LimitNOFILE=1024", "LimitNOFILE is 1024"),
+    ],
+    "systemd/convgroups.sysusers": [("u convgroups", "u chat", "and the users are ['chat']")],
+    "systemd/convgroups.tmpfiles": [
+        ("usersig.keys 0640 root convgroups", "usersig.keys 0640 convgroups convgroups", "does not give to root"),
+    ],
+    "systemd/convgroups.logrotate": [("/var/log/convgroups.log", "/var/log/chat.log", "what is rotated is")],
     "Containerfile": [
         ("EXPOSE 8443", "EXPOSE 8080", "the Containerfile exposes"),
         ("COPY . .", "ADD . .", "DL3020"),
@@ -134,6 +152,14 @@ MISTAKES = {
     ],
 }
 
+# Mistakes in the unit that only show when the server runs.
+UNIT_MISTAKES = [
+    ("SystemCallFilter=@system-service", "SystemCallFilter=@basic-io @file-system @process", "the server is not ready"),
+    ("RestrictAddressFamilies=AF_INET ", "RestrictAddressFamilies=", "the server is not ready"),
+    ("StateDirectory=convgroups\n", "", "Failed at step CHDIR"),
+    ("CapabilityBoundingSet=\n", "", "CapBnd of the server is"),
+]
+
 
 def main():
     folder = check.REPOSITORY / "deploy"
@@ -143,6 +169,7 @@ def main():
         report("the server with these settings answers the probes", list(serve(folder))),
         report("a library too many is found", expect("libcurl", check.libraries(shutil.which("curl")))),
     ]
+    results.extend(on_a_machine(folder))
     mistake = ("kubernetes/deployment.yaml", "path: /readyz", "path: /ready")
     with changed(folder, *mistake) as copy:
         results.append(report("a probe that the server does not know is found", expect("HTTP Error 404", serve(copy))))
@@ -154,6 +181,21 @@ def main():
     failed = results.count(False)
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
+
+
+def on_a_machine(folder):
+    """The unit under a real systemd, where one can be started."""
+    try:
+        findings = list(installed.findings(folder))
+    except machine.Unavailable as reason:
+        print(f"SKIPPED the unit under a real systemd: {reason}")
+        return []
+    results = [report("the unit, installed as documented on a machine of its own, serves and stops", findings)]
+    for old, new, finding in UNIT_MISTAKES:
+        with changed(folder, "systemd/convgroups.service", old, new) as copy:
+            found = expect(finding, installed.findings(copy))
+        results.append(report(f"a unit that does not run the server is found: {finding}", found))
+    return results
 
 
 def report(name, findings):

@@ -412,7 +412,8 @@ fn what_is_sent_is_an_event_stream() {
     }
     let head = head.to_ascii_lowercase();
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    for header in ["content-type: text/event-stream", "cache-control: no-cache", "x-request-id: "] {
+    let for_proxies = ["cache-control: no-cache, no-transform\r\n", "x-accel-buffering: no\r\n"];
+    for header in ["content-type: text/event-stream", "x-request-id: "].into_iter().chain(for_proxies) {
         assert!(head.contains(header), "{header}: {head}");
     }
     for line in ["id: 1\n", "event: change\n", "retry: 2000\n", "data: {\"version\":1,"] {

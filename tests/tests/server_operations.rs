@@ -6,7 +6,7 @@ use std::sync::Arc;
 use convgroups_host::MemoryStore;
 use convgroups_host::api::Method;
 use convgroups_tests::gated::GatedStore;
-use convgroups_tests::server::{Reply, Setup, TestServer, eventually, sign};
+use convgroups_tests::server::{Reply, Setup, TestServer, client, eventually, sign};
 use serde_json::{Value, json};
 
 const COMMANDS: [&str; 6] = [
@@ -33,6 +33,13 @@ fn a_server_is_ready_while_its_store_is_healthy() {
     assert_eq!(server.get("/healthz").json(), json!({ "status": "ok" }), "it lives all the same");
     store.fail(false);
     eventually("it is ready again", || ready() == (200, json!("ready")));
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// What `/metrics` returns to a scraper with this `Accept`.
+fn scrape(server: &TestServer, accept: &str) -> Reply {
+    Reply::to(client().get(server.url("/metrics")).header("accept", accept))
 }
 
 /// Names of metrics with their types, and all lines of values.
@@ -70,14 +77,14 @@ fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
 fn metrics_are_open_metrics_and_count() {
     let server = TestServer::start();
     // What has not happened yet has no line.
-    parse(&server.get("/metrics").body);
+    parse(&scrape(&server, OPEN_METRICS).body);
     assert_eq!(
         server
             .sdk("zoe", "setConversationCustomData", &json!({ "customData": "x", "conversationIDList": ["c2c_a"] }))
             .code(),
         0
     );
-    let reply = server.get("/metrics");
+    let reply = scrape(&server, OPEN_METRICS);
     assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let (types, values) = parse(&reply.body);
     for (name, kind) in [
@@ -104,7 +111,7 @@ fn metrics_are_open_metrics_and_count() {
     let _ = server.sdk_signed("x", "createConversationGroup", "{}");
     let _ = server.sdk("alice", "createConversationGroup", &json!({}));
     let _ = server.rest("get_contact_group", &json!({ "From_Account": "alice" }));
-    let (_, values) = parse(&server.get("/metrics").body);
+    let (_, values) = parse(&scrape(&server, OPEN_METRICS).body);
     let calls = |api: &str, method: &str, outcome: &str, blame: &str| {
         let series =
             format!(r#"convgroups_calls_total{{api="{api}",method="{method}",outcome="{outcome}",blame="{blame}"}}"#);
@@ -123,6 +130,39 @@ fn metrics_are_open_metrics_and_count() {
 }
 
 #[test]
+fn metrics_have_the_same_samples_in_the_text_format_of_prometheus() {
+    let server = TestServer::start();
+    let create = json!({ "groupName": "Work", "conversationIDList": ["c2c_bob"] });
+    assert_eq!(server.sdk("alice", "createConversationGroup", &create).code(), 0);
+    let plain = server.get("/metrics");
+    let text = scrape(&server, "text/plain;version=0.0.4;q=0.5,*/*;q=0.1");
+    for reply in [&plain, &text] {
+        assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        assert!(!reply.body.contains("# EOF") && !reply.body.contains("# UNIT"), "{}", reply.body);
+    }
+    let open_metrics = scrape(&server, OPEN_METRICS);
+    for reply in [&plain, &open_metrics] {
+        assert_eq!(reply.header("vary"), Some("accept"));
+    }
+    let samples = |reply: &Reply| -> BTreeSet<String> {
+        let lines = reply.body.lines().filter(|line| !line.starts_with('#'));
+        // Connections come and go between two scrapes.
+        lines.filter(|line| !line.starts_with("convgroups_connections ")).map(str::to_owned).collect()
+    };
+    assert_eq!(samples(&text), samples(&open_metrics));
+    assert!(samples(&text).len() > 100, "{}", text.body);
+    for (name, kind) in [
+        ("convgroups_calls_total", "counter"),
+        ("convgroups_build_info", "gauge"),
+        ("convgroups_connections", "gauge"),
+        ("convgroups_call_duration_seconds", "histogram"),
+    ] {
+        assert_eq!(text.body.matches(&format!("# TYPE {name} {kind}\n")).count(), 1, "{name}: {}", text.body);
+        assert_eq!(text.body.matches(&format!("# HELP {name} ")).count(), 1, "{name}: {}", text.body);
+    }
+}
+
+#[test]
 fn labels_are_a_fixed_set_whatever_callers_send() {
     let server = TestServer::start();
     let call_all = |prefix: &str| {
@@ -136,7 +176,7 @@ fn labels_are_a_fixed_set_whatever_callers_send() {
                 assert_eq!(server.rest_at(&format!("/{name}/x"), "{}").status, 404);
             }
         }
-        server.get("/metrics").body
+        scrape(&server, OPEN_METRICS).body
     };
     let series = |text: &str| parse(text).1.into_keys().collect::<Vec<_>>();
     let (first, second) = (call_all("first"), call_all("second"));

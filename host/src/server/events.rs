@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
@@ -34,6 +34,13 @@ const BUFFER: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 /// What a browser is to wait before it connects again, in milliseconds.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Tells proxies to pass on each event at once: nginx collects responses unless the first header says otherwise, others compress
+/// them unless the second does.
+const FOR_PROXIES: [(HeaderName, HeaderValue); 2] = [
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+];
 
 /// Why the server ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +82,7 @@ pub(super) async fn events(
         Ok((stream, user)) => {
             app.ended(LABEL, Outcome::Ok, 0, Some(&user), started.elapsed());
             let heartbeat = KeepAlive::new().interval(app.heartbeat());
-            Sse::new(stream).keep_alive(heartbeat).into_response()
+            (FOR_PROXIES, Sse::new(stream).keep_alive(heartbeat)).into_response()
         }
         Err(rejection) => {
             tracing::debug!(request_id = id, code = rejection.code, "no event stream");

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exposition::{Format, prometheus_text};
 use super::rejection::Outcome;
 use crate::call::{Host, Spent};
 use crate::store::StoreCounts;
@@ -125,11 +126,14 @@ impl Metrics {
         self.ended_streams.get_or_create(&Reason { reason }).inc();
     }
 
-    /// In the text format of OpenMetrics, which Prometheus reads.
-    pub(super) fn encode(&self) -> Result<String, std::fmt::Error> {
+    /// Writes all metrics in a format that scrapers read.
+    pub(super) fn encode(&self, format: Format) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(match format {
+            Format::OpenMetrics => text,
+            Format::Prometheus => prometheus_text(&text),
+        })
     }
 }
 

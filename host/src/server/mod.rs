@@ -25,6 +25,7 @@ mod connection;
 mod console;
 mod delivery;
 mod events;
+mod exposition;
 mod gate;
 mod metrics;
 pub(crate) mod openapi;

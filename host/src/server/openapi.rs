@@ -89,10 +89,11 @@ pub(super) fn document() -> OpenApi {
         }
         paths.add_path_operation(path, vec![HttpMethod::Get], operation.build());
     }
-    let metrics = ResponseBuilder::new().description("Metrics").content(
-        "application/openmetrics-text",
-        ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build(),
-    );
+    let text = || ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    let metrics = ResponseBuilder::new()
+        .description("Metrics, in the format that `Accept` asks for; `text/plain` where it names neither")
+        .content("text/plain", text())
+        .content("application/openmetrics-text", text());
     let metrics =
         OperationBuilder::new().summary(Some("Metrics for Prometheus")).tag("operating").response("200", metrics);
     paths.add_path_operation("/metrics", vec![HttpMethod::Get], metrics.build());

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::exposition::Format;
 use super::{App, json};
 use crate::store::StoreResult;
 
@@ -79,11 +80,14 @@ async fn store_is_healthy(app: &Arc<App>) -> bool {
     healthy
 }
 
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.metrics.encode() {
+/// What the server counts, in the format that the scraper asks for.
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let format = Format::negotiate(&headers);
+    match app.metrics.encode(format) {
         Ok(text) => {
-            let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(form))], text).into_response()
+            let content_type = HeaderValue::from_static(format.content_type());
+            let vary = HeaderValue::from_name(header::ACCEPT);
+            ([(header::CONTENT_TYPE, content_type), (header::VARY, vary)], text).into_response()
         }
         Err(error) => {
             tracing::error!(%error, "metrics could not be written");
