@@ -23,7 +23,7 @@ use crate::api::{
     Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
 };
 use crate::events::EventReader;
-use crate::model::{Origin, UserId, Version};
+use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
@@ -252,9 +252,9 @@ impl Host {
         })
     }
 
-    /// Reads a user's changes from after a version on.
+    /// Reads a user's changes from after an event on. See [`EventReader::new`] for events of which only the version is known.
     #[must_use]
-    pub fn events(&self, user: UserId, after: Version) -> EventReader {
+    pub fn events(&self, user: UserId, after: impl Into<EventId>) -> EventReader {
         EventReader::new(Arc::clone(&self.shared.store), user, after)
     }
 

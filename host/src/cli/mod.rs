@@ -10,11 +10,13 @@ mod log;
 mod migrate;
 mod outcome;
 mod progress;
+mod restore;
 mod run;
 mod serve;
 mod table;
 mod transfer;
 mod usersig;
+mod verify;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -71,6 +73,8 @@ fn dispatch(arguments: Arguments) -> Outcome {
         }
         Command::Migrate => migrate::migrate(&settings(&global)?),
         Command::Backup { destination } => backup::backup(&settings(&global)?.store, &destination),
+        Command::Restore { file, .. } => restore::restore(&settings(&global)?, file.as_deref()),
+        Command::VerifyStore => verify::verify(&settings(&global)?),
     }
 }
 

@@ -20,7 +20,7 @@ use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, sdk};
 use crate::events::{Event, EventReader, POLL_INTERVAL};
-use crate::model::Version;
+use crate::model::EventId;
 use crate::store::StoreResult;
 
 const LABEL: Label = Label { api: "v1", method: "events" };
@@ -107,17 +107,13 @@ fn open(
     Ok(ReceiverStream::new(received).map(Ok).chain(last.boxed()))
 }
 
-/// The version that the reader has seen; nothing for who wants to begin with the state.
-fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Version>, Rejection> {
+/// The event that the reader has seen; nothing for who wants to begin with the state.
+fn last_seen(headers: &HeaderMap, query: Option<&str>) -> Result<Option<EventId>, Rejection> {
     let wrong = |what: &str| {
-        let desc = format!("{what}: expected the id of an event, a whole number");
+        let desc = format!("{what}: expected the id of an event, as 4-9f86d081884c7d65, or its version, as 4");
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
     };
-    let read = |text: &str, what| {
-        // Ids have one spelling: neither a sign nor zeros before the number.
-        let seen = text.parse().ok().map(Version).filter(|seen| *seen <= Version::MAX && seen.to_string() == text);
-        seen.ok_or_else(|| wrong(what))
-    };
+    let read = |text: &str, what| text.parse::<EventId>().map_err(|_| wrong(what));
     let mut after = None;
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "after" {
@@ -178,7 +174,7 @@ async fn feed(open: Open, mut reader: EventReader, events: mpsc::Sender<sse::Eve
         let idle = read.is_empty();
         let mut slow = false;
         for event in &read {
-            match events.send_timeout(encode(event), patience).await {
+            match events.send_timeout(encode(event, reader.id(event)), patience).await {
                 Ok(()) => {}
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
                 Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -222,13 +218,13 @@ async fn read(mut reader: EventReader) -> Option<(StoreResult<Vec<Event>>, Event
     reading.await.inspect_err(|error| tracing::error!(%error, "an event stream could not be read on")).ok()
 }
 
-fn encode(event: &Event) -> sse::Event {
+fn encode(event: &Event, id: EventId) -> sse::Event {
     let name = match event {
         Event::Change(_) => "change",
         Event::Full(_) => "full",
     };
     let data = serde_json::to_string(event).expect("texts and numbers have a JSON form");
-    sse::Event::default().id(event.version().to_string()).event(name).retry(RETRY).data(data)
+    sse::Event::default().id(id.to_string()).event(name).retry(RETRY).data(data)
 }
 
 #[derive(Serialize)]

@@ -6,9 +6,11 @@
 mod commit;
 mod connect;
 mod follow;
+mod history;
 mod migrate;
 mod read;
 mod statement;
+mod verify;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -23,13 +25,14 @@ use tokio_postgres::{Client, Row};
 use self::commit::{Commits, Prepared};
 use self::connect::Address;
 use self::follow::News;
+use self::history::Histories;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Store, StoreCounts,
-    StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
+    StoreError, StoreErrorKind, StoreResult, Verified, Versioned, Watch,
 };
-use crate::model::{ConversationData, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, History, UserId, UserState};
 use crate::settings::PostgresSettings;
 
 /// The first pause before something is tried again; each next one is twice as long, up to [`MAX_PAUSE`].
@@ -42,7 +45,6 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     /// Its threads move messages; statements are waited for on the threads of those who ask.
     runtime: Option<Runtime>,
-    read_only: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,10 @@ struct Shared {
     timeout: Duration,
     questions: Questions,
     commits: Commits,
+    histories: Histories,
     news: News,
+    /// Whether this host leaves the database as it is.
+    read_only: bool,
     /// Whether statements are prepared: until something between shows that it does not keep track of them.
     prepared: AtomicBool,
     committed: AtomicU64,
@@ -93,7 +98,24 @@ impl PostgresStore {
         });
         let (before, after) = versions?;
         check_schema(&address, after)?;
+        // Begins the history, for those who come to read before a host does.
+        drop(Self::open_as(url, &PostgresSettings { listen: false, ..settings.clone() }, false, false)?);
         Ok((number(before), number(after)))
+    }
+
+    /// Begins a new history of a database that was set back by means that cannot be noticed. Hosts may be running on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::open`].
+    pub fn begin_history(url: &str, settings: &PostgresSettings) -> StoreResult<History> {
+        let store = Self::open_as(url, &PostgresSettings { listen: false, ..settings.clone() }, false, false)?;
+        loop {
+            let old = store.history()?;
+            if let Some(new) = store.wait(store.shared.begin_history(Some(old)))? {
+                return Ok(new);
+            }
+        }
     }
 
     fn open_as(url: &str, settings: &PostgresSettings, migrate: bool, read_only: bool) -> StoreResult<Self> {
@@ -101,22 +123,26 @@ impl PostgresStore {
         let address = Arc::new(if read_only { address } else { address.for_writing() });
         let runtime = runtime()?;
         let (news, changed) = News::new(settings.listen && !read_only);
+        let histories = runtime.block_on(async {
+            let mut client = connect(&address).await?;
+            let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
+            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
+            check_promises(&client, &address).await?;
+            Histories::of(&client).await.map_err(|error| in_schema(&address, &error))
+        })?;
         let shared = Arc::new(Shared {
             pool: address.pool(settings)?,
             address: Arc::clone(&address),
             timeout: settings.timeout(),
             questions: Questions::new(),
             commits: Commits::new(settings.timeout_ms),
+            histories,
             news,
+            read_only,
             prepared: AtomicBool::new(settings.prepare),
             committed: AtomicU64::new(0),
         });
-        runtime.block_on(async {
-            let mut client = connect(&address).await?;
-            let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
-            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
-            check_promises(&client, &address).await
-        })?;
+        runtime.block_on(shared.settle_history())?;
         if let Some(changed) = changed {
             runtime.spawn(follow::tell(Arc::downgrade(&shared), changed));
         }
@@ -124,7 +150,7 @@ impl PostgresStore {
             runtime.spawn(follow::listen(Arc::downgrade(&shared)));
         }
         runtime.spawn(follow::poll(Arc::downgrade(&shared)));
-        Ok(Self { shared, runtime: Some(runtime), read_only })
+        Ok(Self { shared, runtime: Some(runtime) })
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -433,7 +459,7 @@ impl Store for PostgresStore {
     }
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
-        if self.read_only {
+        if self.shared.read_only {
             let message = format!("{} was opened to be read only", self.shared.address.name());
             return Err(StoreError::new(StoreErrorKind::Unusable, message));
         }
@@ -456,11 +482,28 @@ impl Store for PostgresStore {
         result
     }
 
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
-        let (id, from, limit) = (user.as_str(), number(after.0), i64::from(limit.min(MAX_BATCH)));
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
+        let (id, from, limit) = (user.as_str(), number(after.version.0), i64::from(limit.min(MAX_BATCH)));
         let params: Params<'_> = &[&id, &from, &limit];
         let changes = self.read(&self.shared.questions.changes, params, |row| read::changes(row, after))?;
-        changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)
+        let (history, changes) = changes;
+        // Should a new history begin before the state is read, the next read has it again.
+        Ok((history, changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)?))
+    }
+
+    fn history(&self) -> StoreResult<History> {
+        self.wait(self.shared.settle_history())?.ok_or_else(|| {
+            let message = format!("{}: the table convgroups.history is empty", self.shared.address.name());
+            StoreError::new(StoreErrorKind::Corrupt, message)
+        })
+    }
+
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        self.wait(async {
+            let address = &self.shared.address;
+            let mut client = connect(address).await?;
+            verify::verify(&mut client, found).await.map_err(|trouble| self.shared.failed(&trouble, kind_of(&trouble)))
+        })
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
@@ -487,7 +530,7 @@ impl Store for PostgresStore {
 
     fn health(&self) -> StoreResult<()> {
         let standby = self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1))?;
-        if standby && !self.read_only {
+        if standby && !self.shared.read_only {
             let message = format!("{} is a standby, which cannot be written to", self.shared.address.name());
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }

@@ -3,8 +3,9 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
+use super::history;
 use super::statement::{Statement, Trouble, column};
-use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, GroupState, History, LoggedChange, UserId, UserState, Version};
 use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Versioned, log_reaches};
 
 /// The statements. `$1` is the user, but for those about all users.
@@ -138,7 +139,8 @@ impl Questions {
                  (SELECT min(version) FROM convgroups.log WHERE user_id = $1),
                  ARRAY(SELECT version FROM recent ORDER BY version),
                  ARRAY(SELECT origin FROM recent ORDER BY version),
-                 ARRAY(SELECT events FROM recent ORDER BY version)",
+                 ARRAY(SELECT events FROM recent ORDER BY version),
+                 (SELECT identity FROM convgroups.history)",
                 &[number.clone(), number.clone()],
             ),
             commit: of_user(
@@ -268,18 +270,20 @@ pub(super) fn state(row: &Row) -> Decoded<UserState> {
     Ok(UserState { groups, conversations: conversations(row, 6)? })
 }
 
-/// The changes after a version; nothing when the log does not reach.
-pub(super) fn changes(row: &Row, after: Version) -> Decoded<Option<Changes>> {
+/// The history, and the changes after an event; nothing when the log does not reach.
+pub(super) fn changes(row: &Row, after: EventId) -> Decoded<(History, Option<Changes>)> {
+    let history = column::<Option<&str>>(row, 6)?.map(history::decode).transpose()?;
+    let history = history.ok_or_else(|| Trouble::Unreadable("the table convgroups.history is empty".to_owned()))?;
     let current = version(row)?.unwrap_or_default();
     let oldest = column::<Option<i64>>(row, 2)?.map(checked_version).transpose()?;
-    if !log_reaches(after, oldest, current) {
-        return Ok(None);
+    if !log_reaches(after, history, oldest, current) {
+        return Ok((history, None));
     }
     let logged = column::<Vec<&str>>(row, 4)?.into_iter().zip(column::<Vec<&str>>(row, 5)?);
     let changes = column::<Vec<i64>>(row, 3)?.into_iter().zip(logged).map(|(version, (origin, events))| {
         Ok(LoggedChange { version: checked_version(version)?, origin: json(origin)?, events: json(events)? })
     });
-    changes.collect::<Decoded<_>>().map(|changes| Some(Changes::Since(changes)))
+    Ok((history, Some(Changes::Since(changes.collect::<Decoded<_>>()?))))
 }
 
 pub(super) fn users(row: &Row) -> Decoded<Vec<UserId>> {

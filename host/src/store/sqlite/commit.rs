@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
 
 use super::read::group_id;
-use super::{failed, file};
+use super::{failed, file, history};
 use crate::model::{Change, ConversationData, Positions, Version};
 use crate::store::{Commit, CommitOutcome, StoreCounts, StoreError, StoreErrorKind, StoreResult, Watchers};
 
@@ -66,6 +66,12 @@ impl Committer {
             // No waiting for more: those that come during this flush share the next.
             let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(self.max_batch - 1)).collect();
             self.work(batch);
+        }
+        // Should this fail, the next start begins a new history, and readers of events get the full state.
+        if let Some(connection) = self.connection.as_mut().filter(|_| !self.keeps_log)
+            && let Err(error) = history::mark_anew(connection, &self.path)
+        {
+            tracing::debug!(%error, "could not mark {}", self.path.display());
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::failed;
+use super::{failed, history};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// Marks a SQLite file as one of ours ("cvgr").
@@ -16,7 +16,7 @@ const APPLICATION_ID: i32 = 0x6376_6772;
 
 /// The steps from an empty file to the present format. A step that was ever released is never changed; the format's
 /// version is the number of steps taken.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("history.sql")];
 
 /// How long to wait for another process, such as a reader that recovers the file after a crash.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl LockFile {
 }
 
 /// To create a file for this user alone: everything of all users is nobody else's business.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
     #[cfg(unix)]
@@ -77,7 +77,7 @@ pub(super) fn absolute(path: &Path) -> StoreResult<PathBuf> {
     Ok(parent(path).canonicalize().map_err(|error| unusable(&error))?.join(name))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -120,8 +120,17 @@ fn refuse_network_file_system(_path: &Path) -> StoreResult<()> {
     Ok(())
 }
 
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The number by which the file system tells the file from others; 0 where there is none.
+pub(super) fn number(path: &Path) -> u64 {
+    #[cfg(unix)]
+    let number = |metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let number = |_| 0;
+    std::fs::metadata(path).map_or(0, number)
 }
 
 /// The connection that writes. Creates the file and brings it to the present format.
@@ -209,7 +218,7 @@ fn open_existing(path: &Path) -> StoreResult<Connection> {
 }
 
 /// Whether the file is a store of a format between `oldest` and the present one. An empty file is of format 0.
-fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreResult<()> {
+pub(super) fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreResult<()> {
     let read = || -> rusqlite::Result<(i32, i64, i64)> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
@@ -238,7 +247,7 @@ fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreRes
 }
 
 /// Sets the connection up and takes the steps that are missing; answers the journal mode that the file is in.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     // Run to its end: it answers first, and only then commits.
     let mode = connection.query_one("PRAGMA journal_mode = wal", [], |row| row.get(0))?;
@@ -256,6 +265,15 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
         transaction.commit()?;
     }
     Ok(mode)
+}
+
+/// Makes a host that opens the copy, wherever it was put, begin a new history.
+fn mark_copy(copy: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Nobody reads the copy before it is whole and flushed.
+    connection.query_one("PRAGMA journal_mode = memory", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.execute("UPDATE history SET mark = ?1", [history::COPY]).map(drop)
 }
 
 /// Copies everything that is committed into a new file, which appears under its name when it is complete and durable.
@@ -278,6 +296,7 @@ pub(super) fn backup(store: &Path, destination: &Path) -> StoreResult<()> {
     // SQLite writes into a file that is empty.
     private().create_new(true).open(&partial).map_err(|error| failed("write", &error))?;
     connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &error))?;
+    mark_copy(&partial).map_err(|error| failed("write", &error))?;
     let flush = || -> std::io::Result<()> {
         File::options().write(true).open(&partial)?.sync_all()?;
         std::fs::rename(&partial, destination)?;

@@ -5,7 +5,10 @@
 
 mod commit;
 mod file;
+mod history;
 mod read;
+mod restore;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +23,9 @@ use self::commit::{Committer, Job, Logged, Progress};
 use self::file::LockFile;
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
-    StoreResult, Versioned, Watch,
+    StoreResult, Verified, Versioned, Watch,
 };
-use crate::model::{ConversationData, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, History, UserId, UserState};
 
 /// Commits that may wait for the committer; the next one is turned away.
 const QUEUE: usize = 16_384;
@@ -31,8 +34,9 @@ const QUEUE: usize = 16_384;
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    /// Connections at rest. There are as many as were ever needed at once: calls in flight, event readers, exports.
-    readers: Mutex<Vec<Connection>>,
+    /// Connections at rest, and the file's number when they were made. There are as many as were ever needed at once: calls in
+    /// flight, event readers, exports.
+    readers: Mutex<Vec<(u64, Connection)>>,
     /// Nothing in a store that was opened to read.
     writer: Option<Writer>,
 }
@@ -60,7 +64,8 @@ impl SqliteStore {
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
         let lock = LockFile::take(&path)?;
-        let connection = file::open_writer(&path)?;
+        let mut connection = file::open_writer(&path)?;
+        history::go_on(&mut connection, &path)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let progress = Arc::<Progress>::default();
         let committer = Committer::new(path.clone(), connection, max_batch, Arc::clone(&progress));
@@ -81,8 +86,9 @@ impl SqliteStore {
     /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
+        let number = file::number(&path);
         let reader = file::open_reader(&path)?;
-        Ok(Self { path, readers: Mutex::new(vec![reader]), writer: None })
+        Ok(Self { path, readers: Mutex::new(vec![(number, reader)]), writer: None })
     }
 
     /// Makes a consistent copy of everything that is committed, while a host may be writing.
@@ -94,17 +100,46 @@ impl SqliteStore {
         file::backup(&self.path, destination.as_ref())
     }
 
+    /// Puts a backup in the place of the store at a path, if there is one. It begins a new history, which is returned. Whatever
+    /// fails, and whenever this is interrupted, the path has the store that was there or the whole new one.
+    ///
+    /// # Errors
+    ///
+    /// When a host or another program has the store open; when the backup is damaged or not a store; or when a file cannot be
+    /// written. The store is as it was then.
+    pub fn restore(backup: impl AsRef<Path>, store: impl AsRef<Path>) -> StoreResult<History> {
+        restore::restore(backup.as_ref(), &file::absolute(store.as_ref())?)
+    }
+
+    /// Begins a new history of the store at a path, where it was set back by means that cannot be noticed.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`]; or when there is no store.
+    pub fn begin_history(path: impl AsRef<Path>) -> StoreResult<History> {
+        let path = file::absolute(path.as_ref())?;
+        // There must be one.
+        drop(file::open_reader(&path)?);
+        let _lock = LockFile::take(&path)?;
+        let history = History::random();
+        let begin = |mut connection: Connection| history::begin(&mut connection, &path, history);
+        begin(file::open_writer(&path)?).map_err(|error| failed("write to", &path, &error))?;
+        Ok(history)
+    }
+
     fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        // A host holds on to its file. Who only reads may outlive a restore, and would go on reading a file without a name.
+        let number = if self.writer.is_some() { 0 } else { file::number(&self.path) };
         // The guard must not live on while the connection is used.
-        let resting = self.readers.lock().pop();
+        let resting = self.readers.lock().pop().filter(|(of, _)| *of == number);
         let mut reader = match resting {
-            Some(reader) => reader,
+            Some((_, reader)) => reader,
             None => file::open_reader(&self.path)?,
         };
         let result = read(&mut reader).map_err(|error| self.failed("read", &error));
         // A connection that failed may be in the middle of something; the next reader gets a new one.
         if result.is_ok() {
-            self.readers.lock().push(reader);
+            self.readers.lock().push((number, reader));
         }
         result
     }
@@ -225,8 +260,16 @@ impl Store for SqliteStore {
         self.ask(commit.deadline, |reply| Job::Commit { commit, logged, reply })
     }
 
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
         self.with_reader(|reader| read::changes(reader, user, after, limit))
+    }
+
+    fn history(&self) -> StoreResult<History> {
+        self.with_reader(|reader| history::read(reader))
+    }
+
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        self.with_reader(|reader| verify::verify(reader, found))
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {

@@ -1,0 +1,93 @@
+//! Which history the file has, and whether it is the file that a host had open last.
+//!
+//! A copy that is put in the place of the file has versions that readers of events have seen with other changes. So each host
+//! that opens or closes the file writes a new random mark into it, and into `PATH-history` beside it, together with what tells
+//! this file from others of its name: its number and when it was made. A file whose mark or number is not the noted one was put
+//! in place by other means, and gets a new history. A history that is new without need costs readers one full snapshot; so
+//! neither the mark nor the note is flushed.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::failed;
+use super::file::{number, private, with_suffix};
+use crate::model::History;
+use crate::store::StoreResult;
+
+/// The mark of a store that no host has opened yet.
+const NEW: &str = "new";
+/// The mark of a store that `convgroups backup` has written.
+pub(super) const COPY: &str = "copy";
+
+/// Reads the history.
+pub(super) fn read(connection: &Connection) -> rusqlite::Result<History> {
+    let mut identity = connection.prepare_cached("SELECT identity FROM history")?;
+    let identity: String = identity.query_row([], |row| row.get(0))?;
+    identity.parse().map_err(|error| super::read::invalid(0, error))
+}
+
+/// Goes on with the history of a file that was just opened to write, or begins a new one where the file was put in place by
+/// other means since a host had it open.
+pub(super) fn go_on(connection: &mut Connection, path: &Path) -> StoreResult<()> {
+    let go_on = |connection: &mut Connection| -> rusqlite::Result<()> {
+        let mark: String = connection.query_row("SELECT mark FROM history", [], |row| row.get(0))?;
+        if mark == NEW || note(path, &mark).is_some_and(|expected| noted(path) == Some(expected)) {
+            return mark_anew(connection, path);
+        }
+        let history = History::random();
+        begin(connection, path, history)?;
+        let path = path.display();
+        tracing::warn!(
+            %history,
+            "{path} is not the file that a host had open last: a new history begins, readers of events get the full state"
+        );
+        Ok(())
+    };
+    go_on(connection).map_err(|error| failed("open", path, &error))
+}
+
+/// Begins a history.
+pub(super) fn begin(connection: &mut Connection, path: &Path, history: History) -> rusqlite::Result<()> {
+    // Readers get IDs with it: it is flushed.
+    connection.execute("UPDATE history SET identity = ?1", [history.to_string()])?;
+    mark_anew(connection, path)
+}
+
+/// Gives the file, which a host opens or closes, a new mark.
+pub(super) fn mark_anew(connection: &mut Connection, path: &Path) -> rusqlite::Result<()> {
+    set_mark(connection, path, path)
+}
+
+/// As [`mark_anew`], for a file that is about to be put in the place of `path`.
+pub(super) fn set_mark(connection: &mut Connection, file: &Path, path: &Path) -> rusqlite::Result<()> {
+    let mark = History::random().to_string();
+    connection.pragma_update(None, "synchronous", "normal")?;
+    let written = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+        transaction.execute("UPDATE history SET mark = ?1", params![mark]).and(transaction.commit())
+    });
+    connection.pragma_update(None, "synchronous", "full")?;
+    written?;
+    let Some(note) = note(file, &mark) else { return Ok(()) };
+    let noted = with_suffix(path, "-history");
+    let write = || private().create(true).truncate(true).open(&noted)?.write_all(note.as_bytes());
+    if let Err(error) = write() {
+        let noted = noted.display();
+        tracing::warn!(%error, "could not write {noted}: the next start begins a new history");
+    }
+    Ok(())
+}
+
+/// What is noted of a file with a mark; nothing when the file cannot be looked at.
+fn note(file: &Path, mark: &str) -> Option<String> {
+    let metadata = std::fs::metadata(file).ok()?;
+    // Some file systems do not know it.
+    let made = metadata.created().ok().and_then(|made| made.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Some(format!("{mark} {} {}\n", number(file), made.as_nanos()))
+}
+
+fn noted(path: &Path) -> Option<String> {
+    std::fs::read_to_string(with_suffix(path, "-history")).ok()
+}
