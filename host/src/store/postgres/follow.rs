@@ -156,8 +156,12 @@ pub(super) async fn poll(store: Weak<Shared>) {
 /// Wakes those who watch a user whose version is not what it was, and everybody when a new history has begun.
 async fn look(shared: &Shared) -> StoreResult<()> {
     let news = &shared.news;
-    let history = shared.settle_history().await?;
     let watched = news.watchers.watched();
+    if watched.is_empty() {
+        news.seen.lock().clear();
+        return Ok(());
+    }
+    let history = shared.settle_history().await?;
     if std::mem::replace(&mut *news.history.lock(), history) != history {
         watched.iter().for_each(|user| news.watchers.notify(user));
     }

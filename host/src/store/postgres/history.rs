@@ -2,8 +2,9 @@
 //!
 //! A point-in-time recovery and a standby that takes over begin a new timeline; a dump that is restored writes the row by another
 //! transaction, perhaps in another cluster. In each case commits that readers of events have seen may be missing. So the row
-//! says where it was made, and hosts compare: at the start, and twice a second, since a pooler hides that a connection is a new
-//! one. Whichever host sees a difference first begins a new history by an update on the condition that nobody has meanwhile.
+//! says where it was made, and hosts compare: at the start, with each read of a change log, since a pooler hides that a connection
+//! is a new one, and twice a second for readers that wait. Whichever host sees a difference first begins a new history by an update
+//! on the condition that nobody has meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,10 +28,12 @@ const TIMELINE: &str =
 #[derive(Debug)]
 pub(super) struct Histories {
     read: Statement,
+    /// Whether the row was made elsewhere, as an expression that costs little: without the cluster, which takes reading a file.
+    pub(super) elsewhere: String,
     insert: Statement,
     renew: Statement,
     /// Whether what the database tells can be compared: not where a row that was just written seems to be another's.
-    comparable: AtomicBool,
+    pub(super) comparable: AtomicBool,
 }
 
 impl Histories {
@@ -41,12 +44,12 @@ impl Histories {
         let system = if told(client, SYSTEM).await? { SYSTEM } else { "NULL::text" };
         let timeline = if told(client, TIMELINE).await? { TIMELINE } else { "NULL::text" };
         // What either does not know is not compared.
-        let elsewhere =
-            format!("({written_by} <> written_by OR system_identifier <> {system} OR timeline <> {timeline}) IS TRUE");
+        let elsewhere = format!("{written_by} <> written_by OR timeline <> {timeline}");
         let read = format!(
             "SELECT TAG, (SELECT identity FROM convgroups.history),
-             (SELECT {elsewhere} FROM convgroups.history), pg_is_in_recovery()"
+             (SELECT ({elsewhere} OR system_identifier <> {system}) IS TRUE FROM convgroups.history), pg_is_in_recovery()"
         );
+        let elsewhere = format!("(SELECT ({elsewhere}) IS TRUE FROM convgroups.history)");
         let insert = format!(
             "WITH made AS (
                  INSERT INTO convgroups.history (identity, system_identifier, timeline, written_by)
@@ -62,6 +65,7 @@ impl Histories {
         );
         Ok(Self {
             read: Statement::new(&read, &[]),
+            elsewhere,
             insert: Statement::new(&insert, &[Type::TEXT, Type::INT8]),
             renew: Statement::new(&renew, &[Type::TEXT, Type::INT8, Type::TEXT]),
             comparable: AtomicBool::new(true),
@@ -121,7 +125,14 @@ impl Shared {
                 );
                 continue;
             }
-            begun = self.begin_history(history).await?;
+            begun = match self.begin_history(history).await {
+                // It can only be read at the moment.
+                Err(error) if history.is_some() => {
+                    tracing::debug!(%error, "could not begin a new history");
+                    return Ok(history);
+                }
+                begun => begun?,
+            };
             if let (Some(old), Some(new)) = (history, begun) {
                 tracing::warn!(
                     %old, %new, database,

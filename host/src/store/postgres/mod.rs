@@ -134,7 +134,7 @@ impl PostgresStore {
             pool: address.pool(settings)?,
             address: Arc::clone(&address),
             timeout: settings.timeout(),
-            questions: Questions::new(),
+            questions: Questions::new(&histories.elsewhere),
             commits: Commits::new(settings.timeout_ms),
             histories,
             news,
@@ -485,10 +485,22 @@ impl Store for PostgresStore {
     fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
         let (id, from, limit) = (user.as_str(), number(after.version.0), i64::from(limit.min(MAX_BATCH)));
         let params: Params<'_> = &[&id, &from, &limit];
-        let changes = self.read(&self.shared.questions.changes, params, |row| read::changes(row, after))?;
-        let (history, changes) = changes;
-        // Should a new history begin before the state is read, the next read has it again.
-        Ok((history, changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)?))
+        let shared = &self.shared;
+        let mut settled = shared.read_only;
+        loop {
+            let changes = self.read(&shared.questions.changes, params, |row| read::changes(row, after))?;
+            let (history, elsewhere, changes) = changes;
+            if !elsewhere || !shared.histories.comparable.load(Ordering::Relaxed) {
+                // Should a new history begin before the state is read, the next read has it again.
+                return Ok((history, changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)?));
+            }
+            if settled {
+                // Nobody has begun a new history yet, and this host cannot: what it says is of none that there will be.
+                return Ok((History::random(), Changes::Full(self.state(user)?)));
+            }
+            self.wait(shared.settle_history())?;
+            settled = true;
+        }
     }
 
     fn history(&self) -> StoreResult<History> {
