@@ -32,8 +32,10 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
     // Left behind by a restore that was interrupted.
     copy.remove().map_err(|error| io_failed("clear the way for", &copy.path, &error))?;
     check_and_copy(backup, &copy.path)?;
-    let history = prepare(backup, &copy.path, store)?;
-    if let Taken::Damaged(reason) = take_log_into_file(store)? {
+    let connection = check_content(backup, &copy.path)?;
+    let taken = take_log_into_file(store)?;
+    let history = finish(connection, &copy.path, store)?;
+    if let Taken::Damaged(reason) = taken {
         move_away(store, &reason)?;
     }
     std::fs::rename(&copy.path, store).map_err(|error| io_failed("put in place", store, &error))?;
@@ -104,8 +106,8 @@ fn open_backup(backup: &Path) -> StoreResult<Connection> {
     opened.map_err(|error| failed("open", backup, &error))
 }
 
-/// Brings the copy to the present format, checks what it has, gives it a new history, and flushes it.
-fn prepare(backup: &Path, copy: &Path, store: &Path) -> StoreResult<History> {
+/// Brings the copy to the present format and checks what it has.
+fn check_content(backup: &Path, copy: &Path) -> StoreResult<Connection> {
     let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
     let mut connection =
         Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -114,6 +116,12 @@ fn prepare(backup: &Path, copy: &Path, store: &Path) -> StoreResult<History> {
     let mut wrong = Vec::new();
     verify::verify(&mut connection, &mut |line| wrong.push(line)).map_err(|error| failed("read", backup, &error))?;
     refuse(backup, &wrong)?;
+    Ok(connection)
+}
+
+/// Gives the copy a new history and flushes it.
+fn finish(mut connection: Connection, copy: &Path, store: &Path) -> StoreResult<History> {
+    let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
     let history = History::random();
     connection.execute("UPDATE history SET identity = ?1", [history.to_string()]).map_err(write_failed)?;
     // Noted beside the store that is still there: should this end before the renaming, that one gets a new history as well.
@@ -135,18 +143,17 @@ fn prepare(backup: &Path, copy: &Path, store: &Path) -> StoreResult<History> {
     Ok(history)
 }
 
-/// Gives the copy the owner and the mode of the store, so that the host can use what root has restored.
-fn keep_rights(store: &Path, copy: &Path) -> std::io::Result<()> {
+/// Gives a file that was made the owner and the mode of the store, so that the host can use what root has restored.
+fn keep_rights(store: &Path, made: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{MetadataExt, chown};
-    let there = match std::fs::metadata(store) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        there => there?,
-    };
-    let own = std::fs::metadata(copy)?;
-    if (there.uid(), there.gid()) != (own.uid(), own.gid()) {
-        chown(copy, Some(there.uid()), Some(there.gid()))?;
+    if !store.exists() || !made.exists() {
+        return Ok(());
     }
-    std::fs::set_permissions(copy, there.permissions())
+    let (there, own) = (std::fs::metadata(store)?, std::fs::metadata(made)?);
+    if (there.uid(), there.gid()) != (own.uid(), own.gid()) {
+        chown(made, Some(there.uid()), Some(there.gid()))?;
+    }
+    std::fs::set_permissions(made, there.permissions())
 }
 
 /// What became of the store's log.
