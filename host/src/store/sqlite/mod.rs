@@ -5,6 +5,8 @@
 
 mod commit;
 mod file;
+mod lock;
+mod marks;
 mod read;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +16,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use self::commit::{Committer, Job, Logged, Progress};
-use self::file::LockFile;
+use self::lock::{Access, Lock, check_locked};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
     StoreResult, Versioned, Watch,
@@ -33,6 +35,7 @@ pub struct SqliteStore {
     path: PathBuf,
     /// Connections at rest. There are as many as were ever needed at once: calls in flight, event readers, exports.
     readers: Mutex<Vec<Connection>>,
+    access: Access,
     /// Nothing in a store that was opened to read.
     writer: Option<Writer>,
 }
@@ -42,7 +45,8 @@ struct Writer {
     progress: Arc<Progress>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    _lock: LockFile,
+    /// Dropped last: SQLite must have closed the file.
+    lock: Lock,
 }
 
 impl SqliteStore {
@@ -59,30 +63,33 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], with so many commits for each flush.
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
-        let lock = LockFile::take(&path)?;
-        let connection = file::open_writer(&path)?;
+        let lock = Lock::take(&path)?;
+        let writable = file::open_writer(&path, lock.database(), true)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let progress = Arc::<Progress>::default();
-        let committer = Committer::new(path.clone(), connection, max_batch, Arc::clone(&progress));
+        let committer = Committer::new(path.clone(), lock.database(), writable, max_batch, Arc::clone(&progress));
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
             })?;
-        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), _lock: lock };
-        Ok(Self { path, readers: Mutex::default(), writer: Some(writer) })
+        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), lock };
+        Ok(Self { path, readers: Mutex::default(), access: Access::Shared, writer: Some(writer) })
     }
 
     /// Opens a file to read it, beside a host that may be writing to it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
+    /// When there is no such file, it is not a store, of another format, or has a WAL that is not its own; or it cannot be
+    /// opened.
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
-        let reader = file::open_reader(&path)?;
-        Ok(Self { path, readers: Mutex::new(vec![reader]), writer: None })
+        let access = Access::to(&path);
+        let reader = file::open_reader(&path, &access)?;
+        file::refuse_foreign_wal(&reader, &path)?;
+        Ok(Self { path, readers: Mutex::new(vec![reader]), access, writer: None })
     }
 
     /// Makes a consistent copy of everything that is committed, while a host may be writing.
@@ -91,7 +98,7 @@ impl SqliteStore {
     ///
     /// When the destination exists or cannot be written, or the store fails.
     pub fn backup(&self, destination: impl AsRef<Path>) -> StoreResult<()> {
-        file::backup(&self.path, destination.as_ref())
+        file::backup(&self.path, &self.access, destination.as_ref())
     }
 
     fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
@@ -99,7 +106,7 @@ impl SqliteStore {
         let resting = self.readers.lock().pop();
         let mut reader = match resting {
             Some(reader) => reader,
-            None => file::open_reader(&self.path)?,
+            None => self.new_reader()?,
         };
         let result = read(&mut reader).map_err(|error| self.failed("read", &error));
         // A connection that failed may be in the middle of something; the next reader gets a new one.
@@ -107,6 +114,15 @@ impl SqliteStore {
             self.readers.lock().push(reader);
         }
         result
+    }
+
+    fn new_reader(&self) -> StoreResult<Connection> {
+        let reader = file::open_reader(&self.path, &self.access)?;
+        // Another file may have taken its place, beside the WAL of this one.
+        if let Some(writer) = &self.writer {
+            check_locked(&self.path, writer.lock.database())?;
+        }
+        Ok(reader)
     }
 
     fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
@@ -154,7 +170,25 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
         ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, format!("could not {what} {}: {error}", path.display()))
+    StoreError::new(kind, format!("could not {what} {}: {}", path.display(), describe(error)))
+}
+
+/// The error with SQLite's extended code, which tells apart what it has one text for, and what to do.
+fn describe(error: &rusqlite::Error) -> String {
+    let Some(code) = error.sqlite_error().map(|error| error.extended_code) else { return error.to_string() };
+    let hint = match (code, code & 0xff) {
+        (ffi::SQLITE_IOERR_GETTEMPPATH, _) => "no directory for temporary files can be written",
+        (ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC, _) => "the disk could not flush: see the system's log",
+        (_, ffi::SQLITE_FULL) => "there is no room: free some, or raise the quota",
+        (_, ffi::SQLITE_IOERR) => "the disk fails or is full: see its free space and the system's log",
+        (_, ffi::SQLITE_READONLY | ffi::SQLITE_PERM) => "the file or its directory cannot be written by this process",
+        (_, ffi::SQLITE_CANTOPEN) => "see the permissions of the file, of those beside it and of their directory",
+        (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => "put a backup in place, without the -wal file of this one",
+        (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => "another program holds the file: stop it",
+        (_, ffi::SQLITE_NOMEM) => "there is no memory left",
+        _ => return format!("{error} (SQLite's code {code})"),
+    };
+    format!("{error} (SQLite's code {code}: {hint})")
 }
 
 impl Drop for Writer {
