@@ -296,6 +296,7 @@ fn acknowledges_nothing_once_a_file_of_the_store_is_no_longer_at_its_path() {
             let path = directory.path().join("store.db");
             let store = SqliteStore::open(&path).expect("opens");
             create(&store, "alice", 0, "Work");
+            assert_eq!(names(&store, "alice"), ["Work"], "{what}");
             change(&beside(&path, suffix));
             for _ in 0..2 {
                 let error = store.commit(creation("alice", 1, "Home")).expect_err(&what);

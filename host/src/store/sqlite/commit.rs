@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
 use super::file::{self, Writable};
-use super::lock::FileId;
+use super::lock::OpenFiles;
 use super::read::group_id;
 use super::{describe, failed, marks};
 use crate::model::{Change, ConversationData, Positions, Version};
@@ -49,8 +49,8 @@ impl Progress {
 
 pub(super) struct Committer {
     path: PathBuf,
-    /// The database that is locked. No other file at the path is opened in its place.
-    locked: FileId,
+    /// Only these are opened again after a failure, and only as long as they are at their paths is anything acknowledged.
+    files: Arc<OpenFiles>,
     progress: Arc<Progress>,
     /// Nothing after a failure, until the file can be opened again.
     writable: Option<Writable>,
@@ -62,12 +62,12 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(
         path: PathBuf,
-        locked: FileId,
+        files: Arc<OpenFiles>,
         writable: Writable,
         max_batch: usize,
         progress: Arc<Progress>,
     ) -> Self {
-        Self { path, locked, progress, writable: Some(writable), max_batch, keeps_log: false }
+        Self { path, files, progress, writable: Some(writable), max_batch, keeps_log: false }
     }
 
     /// Works until nobody can send jobs any more.
@@ -77,17 +77,12 @@ impl Committer {
             let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(self.max_batch - 1)).collect();
             self.work(batch);
         }
-        self.close();
-    }
-
-    /// Ends the connection, in whatever state it is.
-    fn close(&mut self) {
-        let Some(Writable { connection, files, .. }) = self.writable.take() else { return };
-        // SQLite would delete the WAL that is at the path by now, which may be that of a moved database, or another store's.
-        if files.check().is_err()
-            && let Err(error) = file::keep_log(&connection)
+        // Lets SQLite take over the log and delete it; but the one at the path may be another store's by now.
+        if let Some(Writable { connection, .. }) = self.writable.filter(|_| !self.keeps_log)
+            && self.files.check().is_ok()
+            && let Err(error) = file::take_over_log_on_close(&connection)
         {
-            tracing::error!(error = describe(&error), "the log of {} cannot be kept", self.path.display());
+            tracing::warn!(error = describe(&error), "the log of {} is left", self.path.display());
         }
     }
 
@@ -135,16 +130,13 @@ impl Committer {
         }
         tracing::error!(%error, "could not flush {path}; its log is kept and grows until this host is started again");
         self.keeps_log = true;
-        if let Err(error) = file::keep_log(&writable.connection) {
-            tracing::error!(error = describe(&error), "the log of {path} cannot be kept");
-        }
     }
 
     /// Changes something of no meaning, and flushes it.
     fn probe(&mut self) -> StoreResult<()> {
-        let path = self.path.clone();
+        let (path, files) = (self.path.clone(), Arc::clone(&self.files));
+        files.check()?;
         let writable = self.writable()?;
-        writable.files.check()?;
         let result = begin(writable)
             .and_then(|transaction| {
                 marks::probe(&transaction)?;
@@ -154,11 +146,11 @@ impl Committer {
         match result {
             Ok(()) => {
                 writable.mark_due = false;
-                writable.files.check()
+                files.check()
             }
             Err(error) => {
                 // As after a batch: what a flush that failed has left is not built on.
-                self.close();
+                self.writable = None;
                 Err(error)
             }
         }
@@ -171,9 +163,9 @@ impl Committer {
             if left.is_empty() {
                 break;
             }
-            let path = self.path.clone();
-            let attempt = self.writable().map_err(Broken::Batch);
-            match attempt.and_then(|writable| commit_all(writable, &commits, &left, &path)) {
+            let (path, files) = (self.path.clone(), Arc::clone(&self.files));
+            let attempt = self.writable().map_err(|error| Broken::Batch { error, reopen: false });
+            match attempt.and_then(|writable| commit_all(writable, &files, &commits, &left, &path)) {
                 Ok(outcomes) => {
                     self.progress.flushes.fetch_add(1, Ordering::Relaxed);
                     self.progress.commits.fetch_add(left.len() as u64, Ordering::Relaxed);
@@ -187,13 +179,16 @@ impl Committer {
                 Err(Broken::One { at, error, reopen }) => {
                     tracing::error!(%error, "a commit failed; committing those beside it without it");
                     if reopen {
-                        self.close();
+                        self.writable = None;
                     }
                     results[at] = Some(Err(error));
                 }
-                Err(Broken::Batch(error)) => {
-                    tracing::error!(%error, commits = left.len(), "a batch of commits failed; opening the store again");
-                    self.close();
+                Err(Broken::Batch { error, reopen }) => {
+                    tracing::error!(%error, commits = left.len(), "a batch of commits failed");
+                    if reopen {
+                        // Whatever state the connection is in, it ends here.
+                        self.writable = None;
+                    }
                     for at in left {
                         results[at] = Some(Err(error.clone()));
                     }
@@ -207,10 +202,10 @@ impl Committer {
         match &mut self.writable {
             Some(writable) => Ok(writable),
             closed => {
-                let writable = file::open_writer(&self.path, self.locked, false)?;
-                if self.keeps_log {
-                    file::keep_log(&writable.connection).map_err(|error| failed("open", &self.path, &error))?;
-                }
+                // Missing files would be created, and another store's would be taken for this one's.
+                self.files.check()?;
+                let writable = file::open_writer(&self.path, false)?;
+                self.files.check()?;
                 Ok(closed.insert(writable))
             }
         }
@@ -239,7 +234,7 @@ enum Broken {
         reopen: bool,
     },
     /// The batch failed.
-    Batch(StoreError),
+    Batch { error: StoreError, reopen: bool },
 }
 
 /// Begins a transaction that writes. If it may be the first of a WAL, it has a new mark.
@@ -254,11 +249,12 @@ fn begin(writable: &mut Writable) -> rusqlite::Result<Transaction<'_>> {
 /// Applies those commits and flushes once. Each has its own outcome.
 fn commit_all<T>(
     writable: &mut Writable,
+    files: &OpenFiles,
     commits: &[(Prepared, T)],
     left: &[usize],
     path: &Path,
 ) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
-    writable.files.check().map_err(Broken::Batch)?;
+    files.check().map_err(|error| Broken::Batch { error, reopen: false })?;
     let outcomes = match apply_all(writable, commits, left, path) {
         Err(Broken::One { at, error, reopen }) => {
             // Undone, unless the connection is broken.
@@ -269,10 +265,8 @@ fn commit_all<T>(
     };
     writable.mark_due = false;
     // Only now is it known where the flush went: to a file that was moved away, nobody will find it.
-    writable
-        .files
-        .check()
-        .map_err(|error| Broken::Batch(StoreError { kind: StoreErrorKind::OutcomeUnknown, ..error }))?;
+    let unknown = |error| StoreError { kind: StoreErrorKind::OutcomeUnknown, ..error };
+    files.check().map_err(|error| Broken::Batch { error: unknown(error), reopen: false })?;
     Ok(outcomes)
 }
 
@@ -282,7 +276,8 @@ fn apply_all<T>(
     left: &[usize],
     path: &Path,
 ) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
-    let mut transaction = begin(writable).map_err(|error| Broken::Batch(failed("write to", path, &error)))?;
+    let mut transaction =
+        begin(writable).map_err(|error| Broken::Batch { error: failed("write to", path, &error), reopen: true })?;
     let mut outcomes = Vec::with_capacity(left.len());
     for &at in left {
         let broken = |error: rusqlite::Error| {
@@ -307,7 +302,7 @@ fn apply_all<T>(
     transaction.commit().map_err(|error| {
         // The flush may have got part of the way, and what a restart finds is not known from here.
         let message = format!("could not flush {}: {}", path.display(), describe(&error));
-        Broken::Batch(StoreError::new(StoreErrorKind::OutcomeUnknown, message))
+        Broken::Batch { error: StoreError::new(StoreErrorKind::OutcomeUnknown, message), reopen: true }
     })?;
     Ok(outcomes)
 }

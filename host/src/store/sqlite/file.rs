@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::{Access, FileId, OpenFiles, can_write, check_locked, check_names, has_content};
+use super::lock::{Access, can_write, check_names, has_content};
 use super::{describe, failed, marks};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
@@ -61,18 +61,17 @@ pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A connection that writes, and what goes with it.
+/// A connection that writes.
 #[derive(Debug)]
 pub(super) struct Writable {
     pub(super) connection: Connection,
-    pub(super) files: OpenFiles,
     /// Whether the next transaction may be the first of a WAL, and so must renew the mark.
     pub(super) mark_due: bool,
 }
 
 /// Opens the locked file for writing and brings it to the present format. Its WAL is checked at the start of a host: later it
 /// is this host's own.
-pub(super) fn open_writer(path: &Path, locked: FileId, check_wal: bool) -> StoreResult<Writable> {
+pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable> {
     let unflushed = |error: std::io::Error| {
         let message = format!("could not flush the WAL of {}: {error}", path.display());
         StoreError::new(StoreErrorKind::Unavailable, message)
@@ -80,7 +79,6 @@ pub(super) fn open_writer(path: &Path, locked: FileId, check_wal: bool) -> Store
     // Not created here: there was a file when it was locked, and a new one would be another store.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || connect(path, flags);
-    check_locked(path, locked)?;
     check_names(path)?;
     // Only looks whether it is a store: a file that is not one is left unchanged.
     let looking = open()?;
@@ -92,6 +90,8 @@ pub(super) fn open_writer(path: &Path, locked: FileId, check_wal: bool) -> Store
     drop(looking);
     write_log_again(path).map_err(unflushed)?;
     let mut connection = open()?;
+    // Until this host ends: were SQLite to delete it, nobody could tell whether somebody else has.
+    keep_log(&connection).map_err(|error| failed("open", path, &error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, &error))?;
     let mode = migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
     if mode != "wal" {
@@ -102,9 +102,7 @@ pub(super) fn open_writer(path: &Path, locked: FileId, check_wal: bool) -> Store
     let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
     // SQLite does so too when it makes the WAL, but goes on if it cannot.
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
-    let files = OpenFiles::note(path);
-    check_locked(path, locked)?;
-    Ok(Writable { connection, files, mark_due })
+    Ok(Writable { connection, mark_due })
 }
 
 /// Opens a file by SQLite, whose temporary data stays in memory: the undo data of a change of more than a few pages would
@@ -175,6 +173,11 @@ pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<Lo
 /// Leaves the log as it is when this connection is the last to be closed.
 pub(super) fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
+/// Takes the log over when this connection is the last to be closed, and deletes it.
+pub(super) fn take_over_log_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
 }
 
 /// A connection that reads, possibly beside another process that writes.

@@ -21,7 +21,7 @@ fn unusable(message: String) -> StoreError {
 
 /// A file, whatever its name: the device and the inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct FileId(u64, u64);
+struct FileId(u64, u64);
 
 impl FileId {
     #[cfg(unix)]
@@ -72,11 +72,6 @@ impl Lock {
         let _ = private().create_new(true).open(store);
         Ok(Self { _file: file, database: DatabaseLock::take(store)? })
     }
-
-    /// The locked database.
-    pub(super) fn database(&self) -> FileId {
-        self.database.id
-    }
 }
 
 fn in_use(store: &Path) -> StoreError {
@@ -102,13 +97,13 @@ impl DatabaseLock {
     fn take(store: &Path) -> StoreResult<Self> {
         let could_not_open = |error: std::io::Error| unusable(format!("could not open {}: {error}", store.display()));
         let mut held = HELD.lock();
-        let id = FileId::of(&std::fs::metadata(store).map_err(could_not_open)?);
-        if held.contains(&id) {
+        if FileId::at(store).is_some_and(|id| held.contains(&id)) {
             return Err(in_use(store));
         }
         // For writing, so that on a layered file system it is the file that SQLite will open.
         let file = OpenOptions::new().read(true).write(true).open(store).map_err(could_not_open)?;
-        if FileId::of(&file.metadata().map_err(could_not_open)?) != id {
+        let id = FileId::of(&file.metadata().map_err(could_not_open)?);
+        if FileId::at(store) != Some(id) {
             return Err(unusable(format!("{} was replaced while it was opened; try again", store.display())));
         }
         if cfg!(target_os = "linux") {
@@ -141,13 +136,17 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    pub(super) fn note(store: &Path) -> Self {
+    /// Notes the files of a store that was opened after it was locked.
+    pub(super) fn note(store: &Path, lock: &Lock) -> StoreResult<Self> {
         let files = ["", "-wal", "-shm"].map(|suffix| {
             let path = with_suffix(store, suffix);
             let id = FileId::at(&path);
             (path, id)
         });
-        Self { store: store.to_owned(), files }
+        if FileId::at(store) != Some(lock.database.id) {
+            return Err(moved(store, store));
+        }
+        Ok(Self { store: store.to_owned(), files })
     }
 
     /// Fails if one of them is no longer at its path: what is committed would not be found there after a restart.
@@ -157,11 +156,6 @@ impl OpenFiles {
             Some((path, _)) => Err(moved(path, &self.store)),
         }
     }
-}
-
-/// Fails if the database at the path is not the one that is locked.
-pub(super) fn check_locked(store: &Path, locked: FileId) -> StoreResult<()> {
-    if FileId::at(store) == Some(locked) { Ok(()) } else { Err(moved(store, store)) }
 }
 
 fn moved(path: &Path, store: &Path) -> StoreError {

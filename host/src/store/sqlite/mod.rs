@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ffi};
 
 use self::commit::{Committer, Job, Logged, Progress};
-use self::lock::{Access, Lock, check_locked};
+use self::lock::{Access, Lock, OpenFiles};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
     StoreResult, Versioned, Watch,
@@ -45,8 +45,9 @@ struct Writer {
     progress: Arc<Progress>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    files: Arc<OpenFiles>,
     /// Dropped last: SQLite must have closed the file.
-    lock: Lock,
+    _lock: Lock,
 }
 
 impl SqliteStore {
@@ -64,17 +65,18 @@ impl SqliteStore {
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
         let lock = Lock::take(&path)?;
-        let writable = file::open_writer(&path, lock.database(), true)?;
+        let writable = file::open_writer(&path, true)?;
+        let files = Arc::new(OpenFiles::note(&path, &lock)?);
         let (jobs, queue) = sync_channel(QUEUE);
         let progress = Arc::<Progress>::default();
-        let committer = Committer::new(path.clone(), lock.database(), writable, max_batch, Arc::clone(&progress));
+        let committer = Committer::new(path.clone(), Arc::clone(&files), writable, max_batch, Arc::clone(&progress));
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
             })?;
-        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), lock };
+        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), files, _lock: lock };
         Ok(Self { path, readers: Mutex::default(), access: Access::Shared, writer: Some(writer) })
     }
 
@@ -117,11 +119,11 @@ impl SqliteStore {
     }
 
     fn new_reader(&self) -> StoreResult<Connection> {
+        let check = || self.writer.as_ref().map_or(Ok(()), |writer| writer.files.check());
+        // SQLite would create a WAL that is missing, and another database may have taken the place of this one.
+        check()?;
         let reader = file::open_reader(&self.path, &self.access)?;
-        // Another file may have taken its place, beside the WAL of this one.
-        if let Some(writer) = &self.writer {
-            check_locked(&self.path, writer.lock.database())?;
-        }
+        check()?;
         Ok(reader)
     }
 
