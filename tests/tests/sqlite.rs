@@ -405,7 +405,7 @@ fn a_removed_lock_file_lets_no_second_host_in() {
     assert_eq!(names(&SqliteStore::open(&path).expect("opens"), "alice"), ["Work", "Home"]);
 }
 
-/// A group whose conversations take about 60 pages for each 1000.
+/// Creates a group that takes about 120 pages, with what is logged of it.
 fn large(id: &str, base: u64) -> Commit {
     let conversation_list = (0..1000).map(|number| format!("c2c_{base}_{number}_{}", "x".repeat(200))).collect();
     let changes = vec![Change::GroupCreated { group_name: format!("large {base}"), conversation_list }];
@@ -418,23 +418,27 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
     let path = directory.path().join("store.db");
     let store = SqliteStore::open(&path).expect("opens");
     let mut images: Vec<(tempfile::TempDir, std::path::PathBuf, u64)> = Vec::new();
-    let mut image = |version: u64| {
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    let mut checkpoints = 0;
+    // Enough for several checkpoints, which come at 4000 pages.
+    for version in 0..180 {
+        let made = large("alice", version);
+        let gone = vec![Change::GroupDeleted { group_name: format!("large {}", version.saturating_sub(1)) }];
+        let changes = if version % 2 == 0 { made.changes } else { gone };
+        store.commit(Commit { changes, keep: 1, ..creation("alice", version, "") }).expect("commits");
         // Replies when everything that goes with the last commit has been done.
         store.health().expect("it is well");
-        let directory = temporary();
-        let path = crash_image(&path, directory.path());
-        images.push((directory, path, version));
-    };
-    // Enough for several checkpoints, which come at 4000 pages.
-    for version in 0..150 {
-        store.commit(large("alice", version)).expect("commits");
-        if version % 10 == 0 {
-            image(version + 1);
+        let file = std::fs::read(&path).expect("reads");
+        let checkpoint = files.last().is_some_and(|last| *last != file);
+        checkpoints += usize::from(checkpoint);
+        if version % 20 == 0 || checkpoint {
+            let directory = temporary();
+            let path = crash_image(&path, directory.path());
+            images.push((directory, path, version + 1));
+            files.push(file);
         }
     }
-    let files: Vec<Vec<u8>> = images.iter().map(|(_, path, _)| std::fs::read(path).expect("reads")).collect();
-    let states = files.windows(2).filter(|pair| pair[0] != pair[1]).count() + 1;
-    assert!(states >= 3, "there were only {states} checkpoints");
+    assert!(checkpoints >= 2, "there were only {checkpoints} checkpoints");
     let [mut opened, mut refused] = [0; 2];
     for (file, bytes) in files.iter().enumerate() {
         for (wal, (_, image, version)) in images.iter().enumerate() {
@@ -515,6 +519,16 @@ fn a_wal_without_a_mark_is_used_only_if_the_store_is_sound_with_it() {
     std::fs::copy(&small, &big).expect("copies");
     let error = SqliteStore::open(&big).expect_err("it is a mixture");
     assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+}
+
+#[test]
+fn sqlite_is_compiled_so_that_temporary_data_can_stay_in_memory() {
+    let connection = Connection::open_in_memory().expect("opens");
+    let mut options = connection.prepare("PRAGMA compile_options").expect("runs");
+    let options: Vec<String> =
+        options.query_map([], |row| row.get(0)).expect("runs").map(|row| row.expect("reads")).collect();
+    // With it the setting is without effect.
+    assert!(!options.contains(&"TEMP_STORE=0".to_owned()), "{options:?}");
 }
 
 #[test]
