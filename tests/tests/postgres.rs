@@ -270,6 +270,34 @@ fn a_password_is_read_again_for_each_new_connection() {
 }
 
 #[test]
+fn a_database_that_only_takes_reads_is_not_healthy_and_says_why() {
+    let Some(database) = Database::create() else { return };
+    let settings = PostgresSettings::default();
+    let store = open(database.url(), &settings);
+    store.health().expect("it is well");
+    let name = database.query("SELECT current_database()").remove(0);
+    database.execute(&[&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")]);
+    // As after a failover: connections that were made before are gone.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    drop(database.query(end));
+    for store in [store, open(database.url(), &settings)] {
+        let error = store.health().expect_err("nothing can be written");
+        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
+        assert!(error.message.contains("SQLSTATE 25006") && error.message.contains("standby"), "{error}");
+        store.users(None, 1).expect("it can be read");
+    }
+    PostgresStore::open_read_only(database.url(), &settings).expect("opens").health().expect("it is only read");
+    database.execute(&[
+        "SET default_transaction_read_only = off",
+        &format!("ALTER DATABASE {name} SET default_transaction_read_only = off"),
+    ]);
+    let store = open(database.url(), &settings);
+    store.health().expect("it is well again");
+    assert_eq!(database.query("SELECT count(*) FROM convgroups.log"), ["0"], "a probe leaves nothing");
+}
+
+#[test]
 fn databases_that_cannot_keep_the_promises_are_refused_and_tell_why() {
     let Some(database) = Database::create() else { return };
     let settings = PostgresSettings::default();

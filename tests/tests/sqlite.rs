@@ -265,6 +265,307 @@ fn files_that_are_not_stores_are_refused_and_left_as_they_are() {
     }
 }
 
+/// Copies a store's files as a crash at this moment would leave them. The store must be at rest.
+fn crash_image(store: &Path, directory: &Path) -> std::path::PathBuf {
+    let image = directory.join("store.db");
+    for suffix in ["", "-wal"] {
+        std::fs::copy(beside(store, suffix), beside(&image, suffix)).expect("copies");
+    }
+    image
+}
+
+fn beside(store: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut path = store.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+#[test]
+fn acknowledges_nothing_once_a_file_of_the_store_is_no_longer_at_its_path() {
+    let change: [(&str, fn(&Path)); 3] = [
+        ("moved", |file| std::fs::rename(file, beside(file, ".away")).expect("moves")),
+        ("removed", |file| std::fs::remove_file(file).expect("removes")),
+        ("replaced", |file| {
+            std::fs::copy(file, beside(file, ".copy")).expect("copies");
+            std::fs::rename(beside(file, ".copy"), file).expect("replaces");
+        }),
+    ];
+    for suffix in ["", "-wal", "-shm"] {
+        for (name, change) in change {
+            let what = format!("store.db{suffix} is {name}");
+            let directory = temporary();
+            let path = directory.path().join("store.db");
+            let store = SqliteStore::open(&path).expect("opens");
+            create(&store, "alice", 0, "Work");
+            assert_eq!(names(&store, "alice"), ["Work"], "{what}");
+            change(&beside(&path, suffix));
+            for _ in 0..2 {
+                let error = store.commit(creation("alice", 1, "Home")).expect_err(&what);
+                assert_eq!(error.kind, StoreErrorKind::Unavailable, "{what}");
+                assert!(error.message.contains("was moved, removed or replaced"), "{what}: {error}");
+                store.health().expect_err(&what);
+            }
+            assert_eq!(names(&store, "alice"), ["Work"], "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_is_moved_and_put_back_has_everything_that_was_acknowledged() {
+    for stopped in [false, true] {
+        let directory = temporary();
+        let [path, away] = ["store.db", "away.db"].map(|name| directory.path().join(name));
+        let store = SqliteStore::open(&path).expect("opens");
+        create(&store, "alice", 0, "Work");
+        std::fs::rename(&path, &away).expect("moves");
+        store.commit(creation("alice", 1, "Home")).expect_err("it is elsewhere");
+        if stopped {
+            drop(store);
+            for error in [SqliteStore::open(&path), SqliteStore::open_read_only(&path)].map(Result::err) {
+                let error = error.expect("the WAL has the only copy");
+                assert!(error.message.contains("changes of a store that is no longer at"), "{error}");
+                assert!(!path.exists());
+            }
+            std::fs::rename(&away, &path).expect("moves");
+            let store = SqliteStore::open(&path).expect("opens");
+            assert_eq!(names(&store, "alice"), ["Work"]);
+        } else {
+            std::fs::rename(&away, &path).expect("moves");
+            create(&store, "alice", 1, "Home");
+            assert_eq!(names(&store, "alice"), ["Work", "Home"]);
+        }
+    }
+}
+
+#[test]
+fn a_wal_without_its_store_is_kept_and_no_store_is_created_beside_it() {
+    for empty in [false, true] {
+        let [directory, image] = [(); 2].map(|()| temporary());
+        let path = directory.path().join("store.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        create(&store, "alice", 0, "Work");
+        let image = crash_image(&path, image.path());
+        let (file, wal) =
+            (std::fs::read(&image).expect("reads"), std::fs::read(beside(&image, "-wal")).expect("reads"));
+        std::fs::remove_file(&image).expect("removes");
+        if empty {
+            std::fs::write(&image, "").expect("writes");
+        }
+        for error in [SqliteStore::open(&image), SqliteStore::open_read_only(&image)].map(Result::err) {
+            let error = error.expect("the WAL has the only copy");
+            assert_eq!(error.kind, StoreErrorKind::Unusable);
+            assert!(error.message.contains("changes of a store that is no longer at"), "{error}");
+            assert_eq!(std::fs::read(beside(&image, "-wal")).expect("it is kept"), wal);
+        }
+        std::fs::write(&image, file).expect("writes");
+        assert_eq!(names(&SqliteStore::open(&image).expect("opens"), "alice"), ["Work"]);
+    }
+}
+
+#[test]
+fn a_store_with_a_second_hard_link_is_refused() {
+    let [directory, other] = [(); 2].map(|()| temporary());
+    let (path, link) = (directory.path().join("store.db"), other.path().join("link.db"));
+    let store = SqliteStore::open(&path).expect("opens");
+    create(&store, "alice", 0, "Work");
+    std::fs::hard_link(&path, &link).expect("links");
+    let refused = |path: &Path| {
+        for error in [SqliteStore::open(path), SqliteStore::open_read_only(path)].map(Result::err) {
+            let error = error.expect("it has another name");
+            assert_eq!(error.kind, StoreErrorKind::Unusable);
+            assert!(error.message.contains("has 2 hard links"), "{error}");
+        }
+    };
+    refused(&link);
+    // The host that has it open goes on: it had it first.
+    create(&store, "alice", 1, "Home");
+    drop(store);
+    refused(&path);
+    std::fs::remove_file(&link).expect("removes");
+    assert_eq!(names(&SqliteStore::open(&path).expect("opens"), "alice"), ["Work", "Home"]);
+}
+
+#[test]
+fn a_removed_lock_file_lets_no_second_host_in() {
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    create(&store, "alice", 0, "Work");
+    std::fs::remove_file(beside(&path, "-lock")).expect("removes");
+    for _ in 0..3 {
+        let error = SqliteStore::open(&path).expect_err("it is in use");
+        assert!(error.message.contains("in use by another host"), "{error}");
+    }
+    // Another program that closes the store deletes the WAL, unless SQLite still has its lock on the database.
+    let script = format!("import sqlite3; sqlite3.connect({:?}).execute('SELECT * FROM users').fetchall()", path);
+    let other = std::process::Command::new("python3").args(["-c", &script]).status();
+    println!("another program: {other:?}");
+    assert!(beside(&path, "-wal").exists());
+    create(&store, "alice", 1, "Home");
+    drop(store);
+    assert_eq!(names(&SqliteStore::open(&path).expect("opens"), "alice"), ["Work", "Home"]);
+}
+
+/// Creates a group that takes about 120 pages, with what is logged of it.
+fn large(id: &str, base: u64) -> Commit {
+    let conversation_list = (0..1000).map(|number| format!("c2c_{base}_{number}_{}", "x".repeat(200))).collect();
+    let changes = vec![Change::GroupCreated { group_name: format!("large {base}"), conversation_list }];
+    Commit { changes, ..creation(id, base, "") }
+}
+
+#[test]
+fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    let mut images: Vec<(tempfile::TempDir, std::path::PathBuf, u64)> = Vec::new();
+    let mut files: Vec<Vec<u8>> = Vec::new();
+    let mut checkpoints = 0;
+    // Enough for several checkpoints, which come at 4000 pages.
+    for version in 0..180 {
+        let made = large("alice", version);
+        let gone = vec![Change::GroupDeleted { group_name: format!("large {}", version.saturating_sub(1)) }];
+        let changes = if version % 2 == 0 { made.changes } else { gone };
+        store.commit(Commit { changes, keep: 1, ..creation("alice", version, "") }).expect("commits");
+        // Replies when everything that goes with the last commit has been done.
+        store.health().expect("it is well");
+        let file = std::fs::read(&path).expect("reads");
+        let checkpoint = files.last().is_some_and(|last| *last != file);
+        checkpoints += usize::from(checkpoint);
+        if version % 20 == 0 || checkpoint {
+            let directory = temporary();
+            let path = crash_image(&path, directory.path());
+            images.push((directory, path, version + 1));
+            files.push(file);
+        }
+    }
+    assert!(checkpoints >= 2, "there were only {checkpoints} checkpoints");
+    let [mut opened, mut refused] = [0; 2];
+    for (file, bytes) in files.iter().enumerate() {
+        for (wal, (_, image, version)) in images.iter().enumerate() {
+            let directory = temporary();
+            let path = crash_image(image, directory.path());
+            std::fs::write(&path, bytes).expect("writes");
+            let what = format!("file {file} with WAL {wal}");
+            let reader = SqliteStore::open_read_only(&path).map(|store| store.groups(&user("alice")));
+            match SqliteStore::open(&path) {
+                Ok(store) => {
+                    let read = store.groups(&user("alice")).expect(&what);
+                    assert_eq!(read.version.0, *version, "{what}");
+                    assert_eq!(reader.expect("as for a host").expect("reads"), read, "{what}");
+                    opened += 1;
+                }
+                Err(error) => {
+                    assert!(*bytes != files[wal], "{what}: {error}");
+                    assert_eq!(error.kind, StoreErrorKind::Corrupt, "{what}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{opened} opened, {refused} refused");
+    assert!(opened >= images.len() && refused > 0);
+}
+
+#[test]
+fn a_backup_put_over_a_store_whose_wal_was_left_is_refused() {
+    let directory = temporary();
+    let [path, copy] = ["store.db", "copy.db"].map(|name| directory.path().join(name));
+    let store = SqliteStore::open(&path).expect("opens");
+    for version in 0..5 {
+        create(&store, "alice", version, &format!("group {version}"));
+    }
+    store.backup(&copy).expect("copies");
+    for version in 5..10 {
+        create(&store, "alice", version, &format!("group {version}"));
+    }
+    let crashed = temporary();
+    let image = crash_image(&path, crashed.path());
+    let wal = std::fs::read(beside(&image, "-wal")).expect("reads");
+    std::fs::copy(&copy, &image).expect("copies");
+    for error in [SqliteStore::open(&image), SqliteStore::open_read_only(&image)].map(Result::err) {
+        let error = error.expect("it is a mixture");
+        assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+        assert!(error.message.contains("belong"), "{error}");
+    }
+    assert_eq!(std::fs::read(&image).expect("reads"), std::fs::read(&copy).expect("reads"), "nothing was changed");
+    assert_eq!(std::fs::read(beside(&image, "-wal")).expect("reads"), wal, "nothing was changed");
+    std::fs::remove_file(beside(&image, "-wal")).expect("removes");
+    assert_eq!(names(&SqliteStore::open(&image).expect("opens"), "alice").len(), 5);
+}
+
+#[test]
+fn a_wal_without_a_mark_is_used_only_if_the_store_is_sound_with_it() {
+    // As hosts left it before there were marks.
+    let unmarked = |groups: u64| {
+        let directory = temporary();
+        let path = directory.path().join("store.db");
+        let store = SqliteStore::open(&path).expect("opens");
+        for version in 0..groups {
+            store.commit(large("alice", version)).expect("commits");
+        }
+        drop(store);
+        Connection::open(&path).and_then(|plain| plain.execute_batch("DROP TABLE wal_mark")).expect("drops");
+        let plain = Connection::open(&path).expect("opens");
+        let sql = "PRAGMA wal_autocheckpoint = 0; UPDATE members SET position = position + 1; DELETE FROM log;
+                   DELETE FROM members WHERE position % 3 = 0";
+        plain.execute_batch(sql).expect("writes");
+        let image = temporary();
+        let path = crash_image(&path, image.path());
+        (image, path)
+    };
+    let (_one, right) = unmarked(3);
+    assert_eq!(names(&SqliteStore::open(&right).expect("opens"), "alice").len(), 3);
+    let ((_one, small), (_two, big)) = (unmarked(3), unmarked(9));
+    std::fs::copy(&small, &big).expect("copies");
+    let error = SqliteStore::open(&big).expect_err("it is a mixture");
+    assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+}
+
+#[test]
+fn sqlite_is_compiled_so_that_temporary_data_can_stay_in_memory() {
+    let connection = Connection::open_in_memory().expect("opens");
+    let mut options = connection.prepare("PRAGMA compile_options").expect("runs");
+    let options: Vec<String> =
+        options.query_map([], |row| row.get(0)).expect("runs").map(|row| row.expect("reads")).collect();
+    // With it the setting is without effect.
+    assert!(!options.contains(&"TEMP_STORE=0".to_owned()), "{options:?}");
+}
+
+#[test]
+fn a_commit_that_sqlite_fails_does_not_fail_those_beside_it() {
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    let fails = "CREATE TRIGGER fails BEFORE INSERT ON groups WHEN new.name = 'fails'
+                 BEGIN SELECT abs(-9223372036854775807 - 1); END";
+    Connection::open(&path).and_then(|plain| plain.execute_batch(fails)).expect("creates");
+    // All at once, so that they share batches.
+    for round in 0..20 {
+        std::thread::scope(|scope| {
+            for id in 0..64 {
+                let store = &store;
+                scope.spawn(move || {
+                    let fits = id % 3 != 0;
+                    let group = if fits { format!("group {round}") } else { "fails".to_owned() };
+                    let result = store.commit(creation(&format!("user {id}"), if fits { round } else { 0 }, &group));
+                    match result {
+                        Ok(outcome) => assert!(fits && outcome == CommitOutcome::Committed(Version(round + 1))),
+                        Err(error) => {
+                            assert!(!fits, "user {id} in round {round}: {error}");
+                            assert_eq!(error.kind, StoreErrorKind::Unavailable);
+                            assert!(error.message.contains("SQLite's code 1"), "{error}");
+                        }
+                    }
+                });
+            }
+        });
+    }
+    for id in 0..64 {
+        assert_eq!(names(&store, &format!("user {id}")).len(), if id % 3 == 0 { 0 } else { 20 });
+    }
+}
+
 /// A host's life: opens the store, commits some changes of alice's, and closes it. The history and the version that it leaves.
 fn live(path: &Path, changes: u64) -> EventId {
     let store = SqliteStore::open(path).expect("opens");

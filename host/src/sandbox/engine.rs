@@ -65,7 +65,7 @@ impl Sandbox {
         max_concurrent: u32,
         cache_dir: Option<&Path>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(CompileCache::open).transpose()?.map(Arc::new);
+        let cache = cache_dir.map(CompileCache::open).transpose()?.flatten().map(Arc::new);
         let config = configuration(&settings, max_concurrent);
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
         let ticker = Ticker::start(engine.clone(), settings.deadline())

@@ -323,11 +323,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// that who wants to know has to look again from time to time.
     fn watch(&self, user: &UserId) -> Option<Watch>;
 
-    /// Whether the store can be read and written.
+    /// Whether the store can be read, and a change reaches the disk: it makes one that has no meaning, with one flush. A store
+    /// that was opened to be read is only read.
     ///
     /// # Errors
     ///
-    /// When it cannot.
+    /// When it cannot, or a change does not.
     fn health(&self) -> StoreResult<()>;
 
     /// How much it has to do.

@@ -38,6 +38,8 @@ use crate::settings::PostgresSettings;
 /// The first pause before something is tried again; each next one is twice as long, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// How long a probe may take: less than the server waits for it, so that it says why.
+const PROBE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Keeps groups, marks and custom data in PostgreSQL.
 #[derive(Debug)]
@@ -360,6 +362,27 @@ impl Shared {
         }
     }
 
+    /// Writes a row and removes it in the same transaction, which the database flushes: a database that only takes reads, or
+    /// whose disk is full, shows it. Nobody sees the row, and probes of several hosts do not wait for each other.
+    async fn probe(&self) -> StoreResult<()> {
+        let deadline = Instant::now() + self.timeout.min(PROBE_PATIENCE);
+        // No user has this id.
+        let (user, version) = ("", fastrand::i64(1..));
+        let probe = format!(
+            "INSERT INTO convgroups.log (user_id, version, token, origin, events) VALUES ('{user}', {version}, '', '', '');
+             DELETE FROM convgroups.log WHERE user_id = '{user}' AND version = {version}"
+        );
+        let mut pause = Pause::default();
+        loop {
+            match self.once(deadline, async |lease| lease.execute(&probe).await).await {
+                Ok(()) => return Ok(()),
+                // A connection that was lost in the meantime, or leads to a server that has become a standby.
+                Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {}
+                Err(trouble) => return Err(self.failed(&trouble, kind_of(&trouble))),
+            }
+        }
+    }
+
     fn failed(&self, trouble: &Trouble, kind: StoreErrorKind) -> StoreError {
         StoreError::new(kind, format!("{}: {trouble}", self.address.name()))
     }
@@ -541,11 +564,9 @@ impl Store for PostgresStore {
     }
 
     fn health(&self) -> StoreResult<()> {
-        let standby = self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1))?;
-        if standby && !self.shared.read_only {
-            let message = format!("{} is a standby, which cannot be written to", self.shared.address.name());
-            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        if self.shared.read_only {
+            return self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1)).map(drop);
         }
-        Ok(())
+        self.wait(self.shared.probe())
     }
 }

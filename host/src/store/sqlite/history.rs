@@ -10,10 +10,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::Connection;
 
-use super::failed;
-use super::file::{number, private, with_suffix};
+use super::file::{Writable, number, private, with_suffix};
+use super::{commit, failed};
 use crate::model::History;
 use crate::store::StoreResult;
 
@@ -31,14 +31,14 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<History> {
 
 /// Goes on with the history of a file that was just opened to write, or begins a new one where the file was put in place by
 /// other means since a host had it open.
-pub(super) fn go_on(connection: &mut Connection, path: &Path) -> StoreResult<()> {
-    let go_on = |connection: &mut Connection| -> rusqlite::Result<()> {
-        let mark: String = connection.query_row("SELECT mark FROM history", [], |row| row.get(0))?;
-        if mark == NEW || note(path, &mark).is_some_and(|expected| noted(path) == Some(expected)) {
-            return mark_anew(connection, path);
+pub(super) fn go_on(writable: &mut Writable, path: &Path) -> StoreResult<()> {
+    let go_on = |writable: &mut Writable| -> rusqlite::Result<()> {
+        let mark: String = writable.connection.query_row("SELECT mark FROM history", [], |row| row.get(0))?;
+        if mark == NEW || noted(path) == note(path, &mark) {
+            return mark_anew(writable, path);
         }
         let history = History::random();
-        begin(connection, path, history)?;
+        begin(writable, path, history)?;
         let path = path.display();
         tracing::warn!(
             %history,
@@ -46,38 +46,52 @@ pub(super) fn go_on(connection: &mut Connection, path: &Path) -> StoreResult<()>
         );
         Ok(())
     };
-    go_on(connection).map_err(|error| failed("open", path, &error))
+    go_on(writable).map_err(|error| failed("open", path, &error))
 }
 
 /// Begins a history.
-pub(super) fn begin(connection: &mut Connection, path: &Path, history: History) -> rusqlite::Result<()> {
+pub(super) fn begin(writable: &mut Writable, path: &Path, history: History) -> rusqlite::Result<()> {
     // Readers get IDs with it: it is flushed.
-    connection.execute("UPDATE history SET identity = ?1", [history.to_string()])?;
-    mark_anew(connection, path)
+    write(writable, "UPDATE history SET identity = ?1", &history.to_string())?;
+    mark_anew(writable, path)
 }
 
 /// Gives the file, which a host opens or closes, a new mark.
-pub(super) fn mark_anew(connection: &mut Connection, path: &Path) -> rusqlite::Result<()> {
-    set_mark(connection, path, path)
+pub(super) fn mark_anew(writable: &mut Writable, path: &Path) -> rusqlite::Result<()> {
+    let mark = History::random().to_string();
+    writable.connection.pragma_update(None, "synchronous", "normal")?;
+    let written = write(writable, "UPDATE history SET mark = ?1", &mark);
+    writable.connection.pragma_update(None, "synchronous", "full")?;
+    written?;
+    take_note(path, path, &mark);
+    Ok(())
 }
 
-/// As [`mark_anew`], for a file that is about to be put in the place of `path`.
-pub(super) fn set_mark(connection: &mut Connection, file: &Path, path: &Path) -> rusqlite::Result<()> {
+fn write(writable: &mut Writable, sql: &str, value: &str) -> rusqlite::Result<()> {
+    let transaction = commit::begin(writable)?;
+    transaction.execute(sql, [value])?;
+    transaction.commit()?;
+    writable.mark_due = false;
+    Ok(())
+}
+
+/// Gives a copy that is about to be put in the place of `path` a history and a mark.
+pub(super) fn give(copy: &Connection, file: &Path, path: &Path, history: History) -> rusqlite::Result<()> {
     let mark = History::random().to_string();
-    connection.pragma_update(None, "synchronous", "normal")?;
-    let written = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-        transaction.execute("UPDATE history SET mark = ?1", params![mark]).and(transaction.commit())
-    });
-    connection.pragma_update(None, "synchronous", "full")?;
-    written?;
-    let Some(note) = note(file, &mark) else { return Ok(()) };
+    copy.execute("UPDATE history SET identity = ?1, mark = ?2", [history.to_string(), mark.clone()])?;
+    take_note(file, path, &mark);
+    Ok(())
+}
+
+/// Notes beside `path` a file that is there, or soon will be.
+fn take_note(file: &Path, path: &Path, mark: &str) {
+    let Some(note) = note(file, mark) else { return };
     let noted = with_suffix(path, "-history");
     let write = || private().create(true).truncate(true).open(&noted)?.write_all(note.as_bytes());
     if let Err(error) = write() {
         let noted = noted.display();
         tracing::warn!(%error, "could not write {noted}: the next start begins a new history");
     }
-    Ok(())
 }
 
 /// What is noted of a file with a mark; nothing when the file cannot be looked at.

@@ -6,6 +6,8 @@
 mod commit;
 mod file;
 mod history;
+mod lock;
+mod marks;
 mod read;
 mod restore;
 mod verify;
@@ -17,10 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use self::commit::{Committer, Job, Logged, Progress};
-use self::file::LockFile;
+use self::lock::{Access, Lock, OpenFiles};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Store, StoreCounts, StoreError, StoreErrorKind,
     StoreResult, Verified, Versioned, Watch,
@@ -37,6 +39,7 @@ pub struct SqliteStore {
     /// Connections at rest, and the file's number when they were made. There are as many as were ever needed at once: calls in
     /// flight, event readers, exports.
     readers: Mutex<Vec<(u64, Connection)>>,
+    access: Access,
     /// Nothing in a store that was opened to read.
     writer: Option<Writer>,
 }
@@ -46,7 +49,9 @@ struct Writer {
     progress: Arc<Progress>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    _lock: LockFile,
+    files: Arc<OpenFiles>,
+    /// Dropped last: SQLite must have closed the file.
+    _lock: Lock,
 }
 
 impl SqliteStore {
@@ -63,32 +68,36 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], with so many commits for each flush.
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
-        let lock = LockFile::take(&path)?;
-        let mut connection = file::open_writer(&path)?;
-        history::go_on(&mut connection, &path)?;
+        let lock = Lock::take(&path)?;
+        let mut writable = file::open_writer(&path, true)?;
+        history::go_on(&mut writable, &path)?;
+        let files = Arc::new(OpenFiles::note(&path, &lock)?);
         let (jobs, queue) = sync_channel(QUEUE);
         let progress = Arc::<Progress>::default();
-        let committer = Committer::new(path.clone(), connection, max_batch, Arc::clone(&progress));
+        let committer = Committer::new(path.clone(), Arc::clone(&files), writable, max_batch, Arc::clone(&progress));
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
             })?;
-        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), _lock: lock };
-        Ok(Self { path, readers: Mutex::default(), writer: Some(writer) })
+        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), files, _lock: lock };
+        Ok(Self { path, readers: Mutex::default(), access: Access::Shared, writer: Some(writer) })
     }
 
     /// Opens a file to read it, beside a host that may be writing to it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
+    /// When there is no such file, it is not a store, of another format, or has a WAL that is not its own; or it cannot be
+    /// opened.
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
+        let access = Access::to(&path);
         let number = file::number(&path);
-        let reader = file::open_reader(&path)?;
-        Ok(Self { path, readers: Mutex::new(vec![(number, reader)]), writer: None })
+        let reader = file::open_reader(&path, &access)?;
+        file::refuse_foreign_wal(&reader, &path)?;
+        Ok(Self { path, readers: Mutex::new(vec![(number, reader)]), access, writer: None })
     }
 
     /// Makes a consistent copy of everything that is committed, while a host may be writing.
@@ -97,7 +106,7 @@ impl SqliteStore {
     ///
     /// When the destination exists or cannot be written, or the store fails.
     pub fn backup(&self, destination: impl AsRef<Path>) -> StoreResult<()> {
-        file::backup(&self.path, destination.as_ref())
+        file::backup(&self.path, &self.access, destination.as_ref())
     }
 
     /// Puts a backup in the place of the store at a path, if there is one. It begins a new history, which is returned. Whatever
@@ -119,11 +128,12 @@ impl SqliteStore {
     pub fn begin_history(path: impl AsRef<Path>) -> StoreResult<History> {
         let path = file::absolute(path.as_ref())?;
         // There must be one.
-        drop(file::open_reader(&path)?);
-        let _lock = LockFile::take(&path)?;
+        drop(file::open_reader(&path, &Access::Shared)?);
+        let _lock = Lock::take(&path)?;
+        let mut writable = file::open_writer(&path, true)?;
         let history = History::random();
-        let begin = |mut connection: Connection| history::begin(&mut connection, &path, history);
-        begin(file::open_writer(&path)?).map_err(|error| failed("write to", &path, &error))?;
+        history::begin(&mut writable, &path, history).map_err(|error| failed("write to", &path, &error))?;
+        file::take_over_log_on_close(&writable.connection).map_err(|error| failed("write to", &path, &error))?;
         Ok(history)
     }
 
@@ -134,7 +144,7 @@ impl SqliteStore {
         let resting = self.readers.lock().pop().filter(|(of, _)| *of == number);
         let mut reader = match resting {
             Some((_, reader)) => reader,
-            None => file::open_reader(&self.path)?,
+            None => self.new_reader()?,
         };
         let result = read(&mut reader).map_err(|error| self.failed("read", &error));
         // A connection that failed may be in the middle of something; the next reader gets a new one.
@@ -142,6 +152,15 @@ impl SqliteStore {
             self.readers.lock().push((number, reader));
         }
         result
+    }
+
+    fn new_reader(&self) -> StoreResult<Connection> {
+        let check = || self.writer.as_ref().map_or(Ok(()), |writer| writer.files.check());
+        // SQLite would create a WAL that is missing, and another database may have taken the place of this one.
+        check()?;
+        let reader = file::open_reader(&self.path, &self.access)?;
+        check()?;
+        Ok(reader)
     }
 
     fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
@@ -189,7 +208,25 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
         ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, format!("could not {what} {}: {error}", path.display()))
+    StoreError::new(kind, format!("could not {what} {}: {}", path.display(), describe(error)))
+}
+
+/// The error with SQLite's extended code, which tells apart what it has one text for, and what to do.
+fn describe(error: &rusqlite::Error) -> String {
+    let Some(code) = error.sqlite_error().map(|error| error.extended_code) else { return error.to_string() };
+    let hint = match (code, code & 0xff) {
+        (ffi::SQLITE_IOERR_GETTEMPPATH, _) => "no directory for temporary files can be written",
+        (ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC, _) => "the disk could not flush: see the system's log",
+        (_, ffi::SQLITE_FULL) => "there is no room: free some, or raise the quota",
+        (_, ffi::SQLITE_IOERR) => "the disk fails or is full: see its free space and the system's log",
+        (_, ffi::SQLITE_READONLY | ffi::SQLITE_PERM) => "the file or its directory cannot be written by this process",
+        (_, ffi::SQLITE_CANTOPEN) => "see the permissions of the file, of those beside it and of their directory",
+        (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => "put a backup in place, without the -wal file of this one",
+        (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => "another program holds the file: stop it",
+        (_, ffi::SQLITE_NOMEM) => "there is no memory left",
+        _ => return format!("{error} (SQLite's code {code})"),
+    };
+    format!("{error} (SQLite's code {code}: {hint})")
 }
 
 impl Drop for Writer {

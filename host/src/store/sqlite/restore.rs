@@ -7,13 +7,13 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::file::{self, LockFile, parent, with_suffix};
-use super::{failed, history, verify};
+use super::file::{self, parent, with_suffix};
+use super::lock::{Lock, has_content};
+use super::{failed, history, marks, verify};
 use crate::model::History;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
@@ -27,7 +27,7 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
     if backup.canonicalize().is_ok_and(|backup| backup == store) {
         return Err(unusable(format!("{} is the store itself; name a backup of it", backup.display())));
     }
-    let _lock = LockFile::take(store)?;
+    let _lock = Lock::take(store)?;
     let copy = Copy { path: with_suffix(store, "-restoring") };
     // Left behind by a restore that was interrupted.
     copy.remove().map_err(|error| io_failed("clear the way for", &copy.path, &error))?;
@@ -86,22 +86,13 @@ fn open_backup(backup: &Path) -> StoreResult<Connection> {
     if !backup.is_file() {
         return Err(unusable(format!("there is no backup at {}", backup.display())));
     }
-    let opened = if BESIDE.iter().any(|suffix| with_suffix(backup, suffix).exists()) {
+    let opened = if BESIDE.iter().any(|suffix| has_content(&with_suffix(backup, suffix))) {
         // Part of what it has is in its log, for which SQLite needs files beside it.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Connection::open_with_flags(backup, flags)
             .and_then(|connection| file::keep_log(&connection).map(|()| connection))
     } else {
-        let mut uri = String::from("file:");
-        for &byte in backup.as_os_str().as_bytes() {
-            match byte {
-                b'/' | b'.' | b'-' | b'_' => uri.push(char::from(byte)),
-                byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
-                byte => uri.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        Connection::open_with_flags(uri + "?immutable=1", flags)
+        Connection::open_with_flags(marks::immutable(backup), marks::immutable_flags())
     };
     opened.map_err(|error| failed("open", backup, &error))
 }
@@ -120,12 +111,12 @@ fn check_content(backup: &Path, copy: &Path) -> StoreResult<Connection> {
 }
 
 /// Gives the copy a new history and flushes it.
-fn finish(mut connection: Connection, copy: &Path, store: &Path) -> StoreResult<History> {
+fn finish(connection: Connection, copy: &Path, store: &Path) -> StoreResult<History> {
     let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
     let history = History::random();
-    connection.execute("UPDATE history SET identity = ?1", [history.to_string()]).map_err(write_failed)?;
     // Noted beside the store that is still there: should this end before the renaming, that one gets a new history as well.
-    history::set_mark(&mut connection, copy, store).map_err(write_failed)?;
+    history::give(&connection, copy, store, history).map_err(write_failed)?;
+    marks::renew_copy(&connection).map_err(write_failed)?;
     // Moves the log into the file and removes it.
     let mode: String =
         connection.query_one("PRAGMA journal_mode = delete", [], |row| row.get(0)).map_err(write_failed)?;
@@ -158,7 +149,7 @@ fn keep_rights(store: &Path, made: &Path) -> std::io::Result<()> {
 
 /// What became of the store's log.
 enum Taken {
-    /// The store is its file alone now, or there is none.
+    /// The store is its file alone now.
     IntoFile,
     /// It cannot be read.
     Damaged(String),
@@ -167,10 +158,6 @@ enum Taken {
 /// Moves all that was committed from the log into the file. That needs the store for this program alone, so that it also tells
 /// whether another one is reading it.
 fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
-    if !store.exists() {
-        let log = std::fs::metadata(with_suffix(store, "-wal")).is_ok_and(|log| log.len() > 0);
-        return Ok(if log { Taken::Damaged("it is missing beside its log".to_owned()) } else { Taken::IntoFile });
-    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let take = || -> rusqlite::Result<String> {
         let connection = Connection::open_with_flags(store, flags)?;
@@ -180,7 +167,8 @@ fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
     let looked = || -> StoreResult<()> {
         let connection = Connection::open_with_flags(store, flags).map_err(|error| failed("open", store, &error))?;
         file::keep_log(&connection).map_err(|error| failed("open", store, &error))?;
-        file::check_format(&connection, store, 0)
+        file::check_format(&connection, store, 0)?;
+        marks::check_wal(&connection, store, &with_suffix(store, "-wal"))
     };
     let in_use = || {
         let message = format!("another program has {} open; stop it first (events, export, sqlite3)", store.display());
