@@ -221,7 +221,7 @@ fn describe(error: &rusqlite::Error) -> String {
         (_, ffi::SQLITE_IOERR) => "the disk fails or is full: see its free space and the system's log",
         (_, ffi::SQLITE_READONLY | ffi::SQLITE_PERM) => "the file or its directory cannot be written by this process",
         (_, ffi::SQLITE_CANTOPEN) => "see the permissions of the file, of those beside it and of their directory",
-        (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => "put a backup in place, without the -wal file of this one",
+        (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => "put a backup in place: convgroups restore FILE",
         (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => "another program holds the file: stop it",
         (_, ffi::SQLITE_NOMEM) => "there is no memory left",
         _ => return format!("{error} (SQLite's code {code})"),
