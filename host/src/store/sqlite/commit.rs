@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
-use super::file::{self, Writable};
+use super::file::{self, FileMark, Writable};
 use super::lock::OpenFiles;
 use super::read::group_id;
 use super::{describe, failed, history, marks};
@@ -81,7 +81,9 @@ impl Committer {
         let Some(mut writable) = self.writable.filter(|_| !self.keeps_log && self.files.check().is_ok()) else {
             return;
         };
-        if let Err(error) = history::mark_anew(&mut writable, &self.path) {
+        if let FileMark::Noted = writable.file_mark
+            && let Err(error) = history::mark_anew(&mut writable, &self.path)
+        {
             let error = describe(&error);
             tracing::warn!(error, "{} could not be marked: the next start begins a new history", self.path.display());
         }
@@ -150,7 +152,7 @@ impl Committer {
             .map_err(|error| failed("write to", &path, &error));
         match result {
             Ok(()) => {
-                writable.mark_due = false;
+                writable.committed(&path);
                 files.check()
             }
             Err(error) => {
@@ -242,11 +244,16 @@ enum Broken {
     Batch { error: StoreError, reopen: bool },
 }
 
-/// Begins a transaction that writes. If it may be the first of a WAL, it has a new mark.
+/// Begins a transaction that writes. If it may be the first of a WAL, it has a new mark; so it has if it is the first of a host.
+/// When it is committed, [`Writable::committed`] is to be called.
 pub(super) fn begin(writable: &mut Writable) -> rusqlite::Result<Transaction<'_>> {
-    let transaction = writable.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if writable.mark_due {
+    let Writable { connection, mark_due, file_mark } = writable;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if *mark_due {
         marks::renew(&transaction)?;
+    }
+    if !matches!(file_mark, FileMark::Noted) {
+        *file_mark = FileMark::Given(history::mark(&transaction)?);
     }
     Ok(transaction)
 }
@@ -268,7 +275,7 @@ fn commit_all<T>(
         }
         result => result?,
     };
-    writable.mark_due = false;
+    writable.committed(path);
     // Only now is it known where the flush went: to a file that was moved away, nobody will find it.
     let unknown = |error| StoreError { kind: StoreErrorKind::OutcomeUnknown, ..error };
     files.check().map_err(|error| Broken::Batch { error: unknown(error), reopen: false })?;

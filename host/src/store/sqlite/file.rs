@@ -76,6 +76,28 @@ pub(super) struct Writable {
     pub(super) connection: Connection,
     /// Whether the next transaction may be the first of a WAL, and so must renew the mark.
     pub(super) mark_due: bool,
+    /// The mark of the file that this connection has given it; see `history.rs`. Not noted before it is committed.
+    pub(super) file_mark: FileMark,
+}
+
+/// How far a connection is with marking the file.
+#[derive(Debug, Default)]
+pub(super) enum FileMark {
+    #[default]
+    Old,
+    Given(String),
+    Noted,
+}
+
+impl Writable {
+    /// Goes on after a transaction was committed.
+    pub(super) fn committed(&mut self, path: &Path) {
+        self.mark_due = false;
+        if let FileMark::Given(mark) = &self.file_mark {
+            history::take_note(path, path, mark);
+            self.file_mark = FileMark::Noted;
+        }
+    }
 }
 
 /// Opens the locked file for writing and brings it to the present format. Its WAL is checked at the start of a host: later it
@@ -111,7 +133,7 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
     // SQLite does so too when it makes the WAL, but goes on if it cannot.
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
-    Ok(Writable { connection, mark_due })
+    Ok(Writable { connection, mark_due, file_mark: FileMark::default() })
 }
 
 /// Opens a file by SQLite, whose temporary data stays in memory: the undo data of a change of more than a few pages would
