@@ -89,8 +89,8 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
         let access = Access::to(&path);
+        file::refuse_foreign_wal(&path)?;
         let reader = file::open_reader(&path, &access)?;
-        file::refuse_foreign_wal(&reader, &path)?;
         Ok(Self { path, readers: Mutex::new(vec![reader]), access, writer: None })
     }
 
