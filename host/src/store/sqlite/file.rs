@@ -111,12 +111,13 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || connect(path, flags);
     check_names(path)?;
+    let sound = !check_wal || marks::vouch_for_wal(path, &with_suffix(path, "-wal"))?;
     // Only looks whether it is a store: a file that is not one is left unchanged.
     let looking = open()?;
     keep_log(&looking).map_err(|error| failed("open", path, &error))?;
     check_format(&looking, path, 0)?;
-    if check_wal {
-        marks::check_wal(&looking, path, &with_suffix(path, "-wal"))?;
+    if !sound {
+        marks::check_sound(&looking, path)?;
     }
     drop(looking);
     write_log_again(path).map_err(unflushed)?;
@@ -129,7 +130,7 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
         let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
-    marks::create(&connection).map_err(|error| failed("open", path, &error))?;
+    marks::create(&mut connection).map_err(|error| failed("open", path, &error))?;
     let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
     // SQLite does so too when it makes the WAL, but goes on if it cannot.
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
@@ -219,8 +220,8 @@ pub(super) fn open_reader(path: &Path, access: &Access) -> StoreResult<Connectio
 }
 
 /// Refuses a store whose WAL belongs to another.
-pub(super) fn refuse_foreign_wal(connection: &Connection, path: &Path) -> StoreResult<()> {
-    marks::refuse_foreign_wal(connection, path, &with_suffix(path, "-wal"))
+pub(super) fn refuse_foreign_wal(path: &Path) -> StoreResult<()> {
+    marks::refuse_foreign_wal(path, &with_suffix(path, "-wal"))
 }
 
 fn open_existing(path: &Path, access: &Access) -> StoreResult<Connection> {
@@ -323,8 +324,8 @@ pub(super) fn backup(store: &Path, access: &Access, destination: &Path) -> Store
     }
     let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
     // Reads one snapshot; but it would not run on a connection that is set to queries only.
+    refuse_foreign_wal(store)?;
     let connection = open_existing(store, access)?;
-    refuse_foreign_wal(&connection, store)?;
     // SQLite writes into a file that is empty.
     private().create_new(true).open(&partial).map_err(|error| failed("write", &error))?;
     connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &describe(&error)))?;

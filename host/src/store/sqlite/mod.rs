@@ -94,9 +94,9 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
         let access = Access::to(&path);
+        file::refuse_foreign_wal(&path)?;
         let number = file::number(&path);
         let reader = file::open_reader(&path, &access)?;
-        file::refuse_foreign_wal(&reader, &path)?;
         Ok(Self { path, readers: Mutex::new(vec![(number, reader)]), access, writer: None })
     }
 

@@ -70,6 +70,7 @@ impl Drop for Copy {
 
 /// Checks the structure of the backup and copies all of it.
 fn check_and_copy(backup: &Path, copy: &Path) -> StoreResult<()> {
+    file::refuse_foreign_wal(backup)?;
     let connection = open_backup(backup)?;
     file::check_format(&connection, backup, 1)?;
     let mut wrong = Vec::new();
@@ -165,10 +166,11 @@ fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
         connection.query_one("PRAGMA journal_mode = delete", [], |row| row.get(0))
     };
     let looked = || -> StoreResult<()> {
+        let sound = marks::vouch_for_wal(store, &with_suffix(store, "-wal"))?;
         let connection = Connection::open_with_flags(store, flags).map_err(|error| failed("open", store, &error))?;
         file::keep_log(&connection).map_err(|error| failed("open", store, &error))?;
         file::check_format(&connection, store, 0)?;
-        marks::check_wal(&connection, store, &with_suffix(store, "-wal"))
+        if sound { Ok(()) } else { marks::check_sound(&connection, store) }
     };
     let in_use = || {
         let message = format!("another program has {} open; stop it first (events, export, sqlite3)", store.display());
