@@ -63,6 +63,14 @@ impl Marks {
         Some(Self { mark: *mark, before: *rest.first_chunk()? })
     }
 
+    /// Whether a WAL with these marks continues a database file with that one. If the power went while a checkpoint wrote the
+    /// mark, it may begin as the one and end as the other; the WAL mends that.
+    fn may_continue(&self, main: &Mark) -> bool {
+        let torn =
+            |start: &Mark, end: &Mark| (0..=MARK).any(|cut| main[..cut] == start[..cut] && main[cut..] == end[cut..]);
+        torn(&self.mark, &self.before) || torn(&self.before, &self.mark)
+    }
+
     /// Those of a database; the default if it has none.
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
         if !has_table(connection)? {
@@ -167,7 +175,7 @@ fn compare(store: &Path, wal: &Path) -> Belongs {
     let main = Connection::open_with_flags(immutable(store), immutable_flags()).and_then(|main| Marks::read(&main));
     match (main, read_wal(wal)) {
         (_, Ok(Wal::Empty)) => Belongs::Yes,
-        (Ok(main), Ok(Wal::Marked(marks))) if [marks.mark, marks.before].contains(&main.mark) => Belongs::Yes,
+        (Ok(main), Ok(Wal::Marked(marks))) if marks.may_continue(&main.mark) => Belongs::Yes,
         (Ok(_), Ok(Wal::Marked(_))) => Belongs::No,
         _ => Belongs::Unknown,
     }
