@@ -134,11 +134,7 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
     if !fills(&mut file, &mut header)? {
         return Ok(Wal::Empty);
     }
-    let page_size = match header[8..12] {
-        [0, 0, 0, 1] => 1 << 16,
-        [_, a, b, c] => usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
-        _ => 0,
-    };
+    let Some(page_size) = page_size(&header) else { return Ok(Wal::Empty) };
     let mut found = Wal::Empty;
     let (mut frame, mut page) = ([0; 24], vec![0; page_size]);
     while fills(&mut file, &mut frame)? && frame[8..16] == header[16..24] && fills(&mut file, &mut page)? {
@@ -150,6 +146,12 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
         }
     }
     Ok(found)
+}
+
+/// The size of a WAL's pages; nothing if it is not one that SQLite would use.
+fn page_size(header: &[u8; 32]) -> Option<usize> {
+    let size = header[8..12].try_into().map(u32::from_be_bytes).ok()?;
+    usize::try_from(size).ok().filter(|size| size.is_power_of_two() && (512..=1 << 16).contains(size))
 }
 
 /// Whether there was enough to fill this.
