@@ -425,14 +425,14 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
     for version in 0..180 {
         let made = large("alice", version);
         let gone = vec![Change::GroupDeleted { group_name: format!("large {}", version.saturating_sub(1)) }];
-        let changes = if version % 2 == 0 { made.changes } else { gone };
+        let changes = if version.is_multiple_of(2) { made.changes } else { gone };
         store.commit(Commit { changes, keep: 1, ..creation("alice", version, "") }).expect("commits");
         // Replies when everything that goes with the last commit has been done.
         store.health().expect("it is well");
         let file = std::fs::read(&path).expect("reads");
         let checkpoint = files.last().is_some_and(|last| *last != file);
         checkpoints += usize::from(checkpoint);
-        if version % 20 == 0 || checkpoint {
+        if version.is_multiple_of(20) || checkpoint {
             let directory = temporary();
             let path = crash_image(&path, directory.path());
             images.push((directory, path, version + 1));

@@ -63,6 +63,14 @@ impl Marks {
         Some(Self { mark: *mark, before: *rest.first_chunk()? })
     }
 
+    /// Whether a WAL with these marks continues a database file with that one. If the power went while a checkpoint wrote the
+    /// mark, it may begin as the one and end as the other; the WAL mends that.
+    fn may_continue(&self, main: &Mark) -> bool {
+        let torn =
+            |start: &Mark, end: &Mark| (0..=MARK).any(|cut| main[..cut] == start[..cut] && main[cut..] == end[cut..]);
+        torn(&self.mark, &self.before) || torn(&self.before, &self.mark)
+    }
+
     /// Those of a database; the default if it has none.
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
         if !has_table(connection)? {
@@ -126,11 +134,7 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
     if !fills(&mut file, &mut header)? {
         return Ok(Wal::Empty);
     }
-    let page_size = match header[8..12] {
-        [0, 0, 0, 1] => 1 << 16,
-        [_, a, b, c] => usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c),
-        _ => 0,
-    };
+    let Some(page_size) = page_size(&header) else { return Ok(Wal::Empty) };
     let mut found = Wal::Empty;
     let (mut frame, mut page) = ([0; 24], vec![0; page_size]);
     while fills(&mut file, &mut frame)? && frame[8..16] == header[16..24] && fills(&mut file, &mut page)? {
@@ -142,6 +146,12 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
         }
     }
     Ok(found)
+}
+
+/// The size of a WAL's pages; nothing if it is not one that SQLite would use.
+fn page_size(header: &[u8; 32]) -> Option<usize> {
+    let size = header[8..12].try_into().map(u32::from_be_bytes).ok()?;
+    usize::try_from(size).ok().filter(|size| size.is_power_of_two() && (512..=1 << 16).contains(size))
 }
 
 /// Whether there was enough to fill this.
@@ -167,7 +177,7 @@ fn compare(store: &Path, wal: &Path) -> Belongs {
     let main = Connection::open_with_flags(immutable(store), immutable_flags()).and_then(|main| Marks::read(&main));
     match (main, read_wal(wal)) {
         (_, Ok(Wal::Empty)) => Belongs::Yes,
-        (Ok(main), Ok(Wal::Marked(marks))) if [marks.mark, marks.before].contains(&main.mark) => Belongs::Yes,
+        (Ok(main), Ok(Wal::Marked(marks))) if marks.may_continue(&main.mark) => Belongs::Yes,
         (Ok(_), Ok(Wal::Marked(_))) => Belongs::No,
         _ => Belongs::Unknown,
     }
