@@ -67,7 +67,7 @@ pub mod settings;
 pub mod store;
 
 pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
-pub use model::{UserId, Version};
+pub use model::{EventId, History, UserId, Version};
 pub use plugin::{Examiner, PluginSource};
 pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds};
 pub use settings::Settings;

@@ -1,6 +1,8 @@
 //! The words that all layers share: users, versions, changes.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +103,105 @@ impl fmt::Display for Version {
         fmt::Display::fmt(&self.0, formatter)
     }
 }
+
+/// Identifies the history of a store. A store gets a random one when it is created, and another one when commits that readers
+/// of events have seen may be missing from it: after a restore, a failover or a point-in-time recovery. Versions of one history
+/// cannot be compared with versions of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct History(u64);
+
+impl History {
+    /// A new one, which no other store has.
+    #[must_use]
+    pub fn random() -> Self {
+        // The keys of std's hashers come from the operating system, also right after the start of a virtual machine.
+        Self(RandomState::new().build_hasher().finish())
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for History {
+    type Err = InvalidHistory;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let history = u64::from_str_radix(text, 16).ok().map(Self);
+        // Only one spelling: no sign, no capitals, no missing zeros.
+        history.filter(|history| history.to_string() == text).ok_or_else(|| InvalidHistory(text.to_owned()))
+    }
+}
+
+/// A string that cannot be a [`History`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a history: expected 16 hexadecimal digits in lower case")]
+pub struct InvalidHistory(String);
+
+/// The ID of an event: the version that it led to and the history of its store, as `4-9f86d081884c7d65`; or the version alone,
+/// as `4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventId {
+    /// The version.
+    pub version: Version,
+    /// The history; nothing where the reader does not say which one it has seen.
+    pub history: Option<History>,
+}
+
+impl EventId {
+    /// Whether the reader may have seen this history.
+    #[must_use]
+    pub fn may_be_of(self, history: History) -> bool {
+        self.history.is_none_or(|seen| seen == history)
+    }
+}
+
+impl From<Version> for EventId {
+    fn from(version: Version) -> Self {
+        Self { version, history: None }
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.history {
+            Some(history) => write!(formatter, "{}-{history}", self.version),
+            None => fmt::Display::fmt(&self.version, formatter),
+        }
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (version, history) = match text.split_once('-') {
+                Some((version, history)) => (version, Some(history.parse().ok()?)),
+                None => (text, None),
+            };
+            // Only one spelling: no sign, no zeros before the number.
+            let number: u64 = version.parse().ok().filter(|number: &u64| number.to_string() == version)?;
+            Some(Self { version: Version(number), history }).filter(|id| id.version <= Version::MAX)
+        };
+        read().ok_or_else(|| InvalidEventId(text.to_owned()))
+    }
+}
+
+/// A string that cannot be an [`EventId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the ID of an event: expected a version, as 4, or the ID that came with an event, as 4-9f86d081884c7d65"
+)]
+pub struct InvalidEventId(String);
 
 /// The places that a commit gives to what it adds: they grow from commit to commit and within one, so that the order of
 /// adding can be read off without touching anything that is there already.

@@ -417,6 +417,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         (&["events"], "--user"),
         (&["events", "--user", "alice", "--after", "-1"], "-1"),
         (&["backup"], "<DESTINATION>"),
+        (&["restore"], "<FILE>"),
         (&["completions", "cmd"], "cmd"),
         (&["nope"], "nope"),
     ];
@@ -802,8 +803,14 @@ fn a_reader_behind_the_end_of_the_log_gets_everything_at_once_and_goes_on_from_t
         "conversations": [{ "conversationID": "c2c_x", "markList": [1], "customData": "" }],
     });
     let events = |after: &str| place.run(&["events", "--user", "alice", "--after", after]).succeeds().json();
+    let without_id = |mut event: Value| {
+        let id = event.as_object_mut().and_then(|event| event.shift_remove("id"));
+        assert!(id.is_some_and(|id| text(&id).starts_with("6-")), "{event}");
+        event
+    };
     for after in ["0", "3", "7"] {
-        assert_eq!(events(after), std::slice::from_ref(&full), "after {after}");
+        let events: Vec<Value> = events(after).into_iter().map(without_id).collect();
+        assert_eq!(events, std::slice::from_ref(&full), "after {after}");
     }
     let versions = |after| events(after).iter().map(|event| event["version"].clone()).collect::<Vec<_>>();
     assert_eq!(versions("4"), [5, 6]);
@@ -815,7 +822,7 @@ fn a_reader_behind_the_end_of_the_log_gets_everything_at_once_and_goes_on_from_t
     }
 
     let follower = place.start(&["events", "--user", "alice", "--follow"]);
-    assert_eq!(follower.answer(), full);
+    assert_eq!(without_id(follower.answer()), full);
     place.feed(&["run", "-"], add("alice", "Work", &["c2c_6"])).succeeds();
     assert_eq!(follower.answer()["version"], 7);
 }
@@ -867,9 +874,14 @@ fn a_backup_is_a_store_with_the_same_content() {
     // It is a store to write to, and the original does not notice.
     place.feed(&["run", "-", "--store", "sqlite:copy.db"], create("alice", "Work", &["c2c_bob"])).succeeds();
     assert_ne!(place.export("sqlite:copy.db"), place.export("sqlite:convgroups.db"));
-    // The log came along.
-    let events = |store| place.run(&["events", "--user", "user 0001", "--store", store]).succeeds().stdout;
-    assert_eq!(events("sqlite:copy.db"), events("sqlite:convgroups.db"));
+    // The log came along; but what happens in the copy from now on is another history.
+    let events = |store: &str| -> (Vec<String>, Vec<Value>) {
+        let events = place.run(&["events", "--user", "user 0001", "--store", store]).succeeds().json();
+        events.into_iter().map(|event| (text(&event["id"]), event["events"].clone())).unzip()
+    };
+    let ((ids, copied), (ids_before, original)) = (events("sqlite:copy.db"), events("sqlite:convgroups.db"));
+    assert_eq!(copied, original);
+    assert!(ids != ids_before && ids.iter().all(|id| id.starts_with("1-")), "{ids:?} {ids_before:?}");
 }
 
 #[test]
@@ -889,6 +901,125 @@ fn a_backup_is_refused_where_it_would_overwrite_or_has_nothing_to_copy() {
 // ---- config
 
 /// What `config` printed: of each setting the value and where it comes from.
+// ---- restore, verify-store
+
+#[test]
+fn events_after_a_restore_are_everything_and_not_the_changes_that_look_like_the_next() {
+    let place = Place::with_a_group();
+    let add = |numbers: std::ops::Range<u32>| {
+        let lines: String = numbers.map(|number| add("alice", "Work", &[format!("c2c_{number}")])).collect();
+        place.feed(&["run", "-"], lines).succeeds();
+    };
+    add(1..10);
+    place.run(&["backup", "copy.db"]).succeeds();
+    add(10..15);
+    let seen = place.events("alice").pop().expect("there are changes");
+    assert_eq!(seen["version"], 15);
+    let restored = place.run(&["restore", "copy.db"]).succeeds();
+    assert!(restored.stderr.contains("restored copy.db to convgroups.db"), "{}", restored.stderr);
+    let (_, history) = restored.stderr.split_once("new history ").expect("it is told");
+    let (history, _) = history.split_once(':').expect("and more");
+    add(20..26);
+    let after = |id: &str| place.run(&["events", "--user", "alice", "--after", id]).succeeds().json();
+    let full = after(&text(&seen["id"]));
+    assert_eq!(full.len(), 1, "{full:?}");
+    assert_eq!(full[0]["id"], format!("16-{history}"));
+    assert_eq!((&full[0]["version"], &full[0]["full"]), (&json!(16), &json!(true)));
+    assert_eq!(after(&format!("16-{history}")), [] as [Value; 0]);
+    assert_eq!(after(&format!("15-{history}"))[0]["id"], format!("16-{history}"));
+    // A version alone tells only when it is ahead.
+    assert_eq!(after("15")[0]["events"][0]["event"], "onConversationsAddedToGroup");
+    assert_eq!(after("17")[0]["full"], true);
+    for id in ["x", "-1", "1-", "1-0", "01"] {
+        let argument = format!("--after={id}");
+        place.run(&["events", "--user", "alice", &argument]).fails(2, &["is not the ID of an event"]);
+    }
+    let begun = place.run(&["restore", "--new-history"]).succeeds();
+    assert!(begun.stderr.contains("has the new history ") && !begun.stderr.contains(history), "{}", begun.stderr);
+    assert_eq!(after(&format!("16-{history}"))[0]["full"], true);
+}
+
+#[test]
+fn a_restore_is_refused_beside_a_host_and_where_there_is_nothing_to_restore() {
+    let place = Place::with_a_group();
+    place.run(&["backup", "copy.db"]).succeeds();
+    let mut host = place.start(&["run", "-"]);
+    host.send(&create("alice", "Home", &["c2c_a"]));
+    assert_eq!(host.answer()["code"], 0);
+    place.run(&["restore", "copy.db"]).fails(1, &["in use by another host"]);
+    place.run(&["restore", "--new-history"]).fails(1, &["in use by another host"]);
+    host.feed(Vec::new()).succeeds();
+    place.run(&["restore", "none.db"]).fails(1, &["there is no backup at", "none.db"]);
+    place.run(&["restore"]).fails(2, &["<FILE>"]);
+    place.run(&["restore", "copy.db", "--new-history"]).fails(2, &["cannot be used with"]);
+    place.run(&["restore", "copy.db", "--store", "memory:"]).fails(2, &["memory:"]);
+    place.run(&["restore", "--new-history", "--store", "memory:"]).fails(2, &["memory:"]);
+    place
+        .run(&["restore", "copy.db", "--store", "postgres://u:secret@h/d"])
+        .fails(2, &["postgres://u:***@h/d", "--new-history"]);
+    assert_eq!(place.groups().len(), 2);
+    place.run(&["restore", "copy.db"]).succeeds();
+    assert_eq!(place.groups().len(), 1);
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_the_store_before_or_the_restored_one() {
+    let place = Place::new();
+    let large = |name: &str| -> String {
+        (0..400).map(|user| create(&format!("user {user:04}"), name, &["c2c_a", "c2c_b", "c2c_c"])).collect()
+    };
+    place.feed(&["run", "-"], large("Old")).succeeds();
+    place.run(&["backup", "copy.db"]).succeeds();
+    place.feed(&["run", "-"], large("New")).succeeds();
+    let (mut restored, mut kept) = (0, 0);
+    for round in 0..24 {
+        let mut restore = place.convgroups(&["restore", "copy.db"]);
+        let mut restore = restore.stderr(Stdio::null()).spawn().expect("it starts");
+        std::thread::sleep(Duration::from_millis(round * 3));
+        restore.kill().expect("it can be killed");
+        restore.wait().expect("it ends");
+        place.run(&["verify-store"]).succeeds();
+        match place.groups().len() {
+            400 => {
+                restored += 1;
+                place.feed(&["run", "-"], large("New")).succeeds();
+            }
+            groups => {
+                assert_eq!(groups, 800, "round {round}");
+                kept += 1;
+            }
+        }
+    }
+    println!("killed: {kept} before, {restored} after the restore");
+    place.run(&["restore", "copy.db"]).succeeds();
+    assert_eq!(place.groups().len(), 400);
+    assert!(!place.names().contains(&"convgroups.db-restoring".to_owned()), "{:?}", place.names());
+}
+
+#[test]
+fn a_store_is_verified_beside_a_host_and_what_is_wrong_is_printed_a_line_each() {
+    let place = Place::with_a_group();
+    let mut host = place.start(&["run", "-"]);
+    host.send(&create("bob", "Home", &["c2c_a"]));
+    assert_eq!(host.answer()["code"], 0);
+    let verified = place.run(&["verify-store"]).succeeds();
+    assert_eq!(verified.stdout, "");
+    let said = "sqlite:convgroups.db is in order: 2 users, 2 groups with 3 conversations";
+    assert!(verified.stderr.contains(said), "{}", verified.stderr);
+    host.feed(Vec::new()).succeeds();
+    rusqlite::Connection::open(place.path("convgroups.db"))
+        .and_then(|store| store.execute_batch("UPDATE users SET version = 7; DELETE FROM members"))
+        .expect("writes");
+    let wrong = place.run(&["verify-store"]).exits(1);
+    assert!(wrong.stderr.contains("sqlite:convgroups.db has 2 errors"), "{}", wrong.stderr);
+    let lines: Vec<&str> = wrong.stdout.lines().collect();
+    let line = |user: &str| format!("user {user:?}: the change log ends with version 1, the user is at version 7");
+    assert_eq!(lines, [line("alice"), line("bob")]);
+    Place::new().run(&["verify-store"]).fails(1, &["there is no store at"]);
+    place.write("text", "this is no database, and long enough to tell");
+    place.run(&["verify-store", "--store", "sqlite:text"]).fails(1, &["file is not a database"]);
+}
+
 fn printed_settings(ended: Ended) -> BTreeMap<String, (String, String)> {
     let lines = ended.succeeds().stdout;
     let settings = lines.lines().map(|line| {
@@ -1301,7 +1432,7 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
         content
     });
     let cases = [
-        ("newer.db", "newer.db has format 99, this program knows formats up to 1; use a newer convgroups"),
+        ("newer.db", "newer.db has format 99, this program knows formats up to 2; use a newer convgroups"),
         ("foreign.db", "foreign.db is a SQLite file, but not a store of conversation groups"),
         ("text.db", "text.db: file is not a database"),
         ("damaged.db", "damaged.db: file is not a database"),
@@ -1331,7 +1462,10 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
 #[test]
 fn reading_commands_do_not_create_a_store() {
     let place = Place::new();
-    for command in [&["events", "--user", "alice"][..], &["export"], &["backup", "copy.db"]] {
+    let restore = ["restore", "--new-history"];
+    for command in
+        [&["events", "--user", "alice"][..], &["export"], &["backup", "copy.db"], &["verify-store"], &restore]
+    {
         place.run(command).fails(1, &["there is no store at", "convgroups.db"]);
     }
     assert!(place.names().is_empty(), "{:?}", place.names());
@@ -1364,6 +1498,8 @@ fn every_command_has_help_with_an_example() {
         (&["export"], "Examples:\n  convgroups export "),
         (&["import"], "Examples:\n  convgroups import "),
         (&["backup"], "Example:\n  convgroups backup "),
+        (&["restore"], "Examples:\n  convgroups restore "),
+        (&["verify-store"], "Example:\n  convgroups verify-store "),
         (&["config"], "Usage: convgroups config"),
         (&["completions"], "Example:\n  convgroups completions "),
     ];

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
 use convgroups_host::store::{
-    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Memberships, Skip, Store, Versioned,
+    Changes, Commit, CommitOutcome, GroupEntry, GroupList, MAX_BATCH, Member, Memberships, Skip, Store, Verified,
+    Versioned,
 };
+use convgroups_host::{EventId, History, Version};
 
 use crate::{ids, user};
 
@@ -383,6 +384,46 @@ contract! { $
         assert_eq!(full, at(1, in_groups(vec![state("Work", &["c2c_a"])])));
     }
 
+    fn a_reader_of_another_history_gets_the_state_whatever_version_it_has_seen(store) {
+        let alice = user("alice");
+        let history = store.history().expect("reads");
+        let seen = |version, history| EventId { version: Version(version), history };
+        for version in 0..4 {
+            commit(store, "alice", version, vec![created(&format!("group {version}"), &["c2c_a"])]);
+        }
+        let state = store.state(&alice).expect("reads");
+        for after in 0..6 {
+            let other = store.changes_after(&alice, seen(after, Some(History::random())), MAX_BATCH).expect("reads");
+            assert_eq!(other, (history, Changes::Full(state.clone())), "after {after}");
+            let same = store.changes_after(&alice, seen(after, Some(history)), MAX_BATCH).expect("reads");
+            let unsaid = store.changes_after(&alice, seen(after, None), MAX_BATCH).expect("reads");
+            assert_eq!(same, unsaid, "after {after}");
+            match same {
+                (of, Changes::Since(log)) => assert_eq!((of, log.len() as u64 + after), (history, 4), "after {after}"),
+                (of, Changes::Full(full)) => assert_eq!((of, full, after > 4), (history, state.clone(), true)),
+            }
+        }
+        // Of users that nobody has changed anything for, too.
+        let other = store.changes_after(&user("bob"), seen(0, Some(History::random())), MAX_BATCH).expect("reads");
+        assert_eq!(other, (history, Changes::Full(at(0, UserState::default()))));
+        assert_eq!(store.history().expect("reads"), history);
+    }
+
+    fn what_commits_and_imports_leave_is_verified_without_an_error(store) {
+        assert_eq!(verify(store), (Verified::default(), vec![]));
+        let note = changed(&[noted("c2c_a", 1 << 63, ""), noted("c2c_b", 0, "b"), noted("c2c_a", 2, "a")]);
+        commit(store, "alice", 0, vec![created("Work", &["c2c_b", "c2c_a"]), note, created("Home", &["c2c_a"])]);
+        commit(store, "alice", 1, vec![deleted("Work", &["c2c_a"]), added("Work", &["c2c_c", "c2c_a"])]);
+        commit(store, "alice", 2, vec![changed(&[noted("c2c_b", 0, "")])]);
+        skip(store, "bob", 0, 1000, vec![created("Moved", &["c2c_b"])]);
+        commit(store, "bob", 1001, vec![added("Moved", &["c2c_a"])]);
+        skip(store, "\u{202e}eve \u{e9}", 0, 7, vec![]);
+        let trimmed = Commit { keep: 1, ..to_commit("bob", 1002, vec![added("Moved", &["c2c_c"])]) };
+        store.commit(trimmed).expect("commits");
+        let expected = Verified { users: 3, groups: 3, members: 7, conversations: 1, changes: 4 };
+        assert_eq!(verify(store), (expected, vec![]));
+    }
+
     fn a_commit_that_leaves_versions_out_gives_the_state_to_everybody_who_saw_an_earlier_one(store) {
         for (name, before, versions) in [("new", 0, 1), ("new too", 0, 1000), ("known", 3, 1), ("known too", 3, 17)] {
             for base in 0..before {
@@ -622,6 +663,12 @@ fn to_commit(id: &str, base: u64, changes: Vec<Change>) -> Commit {
         skip: Skip::default(),
         deadline: None,
     }
+}
+
+fn verify(store: &Arc<dyn Store>) -> (Verified, Vec<String>) {
+    let mut found = Vec::new();
+    let verified = store.verify(&mut |line| found.push(line)).expect("it can be read");
+    (verified, found)
 }
 
 fn commit(store: &Arc<dyn Store>, id: &str, base: u64, changes: Vec<Change>) -> CommitOutcome {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use convgroups_host::model::{ConversationData, UserState};
 use convgroups_host::store::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Memberships, Store, StoreCounts, StoreResult,
-    Versioned, Watch,
+    Verified, Versioned, Watch,
 };
-use convgroups_host::{UserId, Version};
+use convgroups_host::{EventId, History, UserId};
 
 /// Who is in between.
 pub trait Meddler: Debug + Send + Sync + 'static {
@@ -100,8 +100,14 @@ impl<M: Meddler> Store for MeddledStore<M> {
     fn state(&self, user: &UserId) -> StoreResult<Versioned<UserState>> {
         self.store()?.state(user)
     }
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
-        self.store()?.changes(user, after, limit)
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
+        self.store()?.changes_after(user, after, limit)
+    }
+    fn history(&self) -> StoreResult<History> {
+        self.store()?.history()
+    }
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        self.store()?.verify(found)
     }
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
         self.store()?.users(after, limit)

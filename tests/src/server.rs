@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server, ServerError};
 use convgroups_host::store::Store;
-use convgroups_host::{Examiner, Host, MemoryStore, PluginSource, Settings};
+use convgroups_host::{EventId, Examiner, Host, MemoryStore, PluginSource, Settings};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::HeaderMap;
 use rustls::{ClientConfig, RootCertStore};
@@ -539,8 +539,10 @@ pub struct EventStream(BufReader<Response>);
 pub struct ServerSent {
     /// Its kind; empty for a heartbeat.
     pub event: String,
-    /// Where to resume after it.
+    /// The version that it led to.
     pub id: Option<u64>,
+    /// Where to resume after it: the version and the history.
+    pub resume: Option<EventId>,
     /// What it says.
     pub data: Value,
 }
@@ -558,7 +560,7 @@ impl EventStream {
     ///
     /// When what comes is no event, or nothing comes.
     pub fn next_of_any_kind(&mut self) -> Option<ServerSent> {
-        let mut sent = ServerSent { event: String::new(), id: None, data: Value::Null };
+        let mut sent = ServerSent { event: String::new(), id: None, resume: None, data: Value::Null };
         let mut any = false;
         loop {
             let mut line = String::new();
@@ -574,7 +576,11 @@ impl EventStream {
                 None if any => return Some(sent),
                 None => continue,
                 Some(("event", kind)) => kind.trim().clone_into(&mut sent.event),
-                Some(("id", id)) => sent.id = Some(id.trim().parse().expect("ids are versions")),
+                Some(("id", id)) => {
+                    let id: EventId = id.trim().parse().expect("the ID of an event");
+                    assert!(id.history.is_some(), "an ID without a history: {id}");
+                    (sent.id, sent.resume) = (Some(id.version.0), Some(id));
+                }
                 Some(("data", data)) => sent.data = serde_json::from_str(data).expect("data is JSON"),
                 Some((field, _)) => assert!(["retry", ""].contains(&field), "no line of an event: {line:?}"),
             }

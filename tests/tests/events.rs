@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use convgroups_host::events::{Event, EventReader};
 use convgroups_host::settings::EventSettings;
-use convgroups_host::{Host, Settings, Version};
+use convgroups_host::{EventId, History, Host, Settings, Version};
 use convgroups_tests::{TestStore, user};
 
 fn host(store: &TestStore, keep_per_user: u32) -> Host {
@@ -98,4 +98,46 @@ fn an_event_says_which_call_it_came_from() {
         reply.request_id
     );
     assert_eq!(json, expected);
+}
+
+#[test]
+fn the_id_of_an_event_is_read_as_it_was_written_and_in_no_other_spelling() {
+    let (first, second) = (History::random(), History::random());
+    assert_ne!(first, second);
+    for version in [0, 1, 15, Version::MAX.0] {
+        for history in [None, Some(first), Some(second)] {
+            let id = EventId { version: Version(version), history };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+    }
+    let digits = first.to_string();
+    let wrong = [
+        String::new(),
+        "-".to_owned(),
+        digits.clone(),
+        format!("-{digits}"),
+        format!("1-{}", &digits[1..]),
+        format!("1-{digits}0"),
+        format!("01-{digits}"),
+        format!("1-{digits} "),
+        (Version::MAX.0 + 1).to_string(),
+        format!("1-{}", "ABCDEF0123456789"),
+    ];
+    for text in wrong {
+        assert!(text.parse::<EventId>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_reader_knows_where_it_is_before_anything_has_happened() {
+    for (name, store) in TestStore::all() {
+        let mut reader = EventReader::new(store.store.clone(), user("alice"), Version(0));
+        assert_eq!(reader.after().history, None, "{name}");
+        assert!(reader.read().expect("reads").is_empty());
+        let history = store.store.history().expect("reads");
+        assert_eq!(reader.after(), EventId { version: Version(0), history: Some(history) }, "{name}");
+        host(&store, 10).create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("creates");
+        let events = reader.read().expect("reads");
+        assert_eq!(reader.id(&events[0]), EventId { version: Version(1), history: Some(history) }, "{name}");
+    }
 }

@@ -152,6 +152,14 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
     assert!(error.to_string().contains("others can write to it"), "{error}");
 }
 
+#[test]
+fn a_cache_directory_that_cannot_be_created_costs_a_start_and_nothing_else() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    let settings = Settings { cache_dir: file.path().join("cache"), ..Settings::default() };
+    let host = Host::builder().settings(settings).build().expect("it builds");
+    assert!(!host.plugin_was_cached());
+}
+
 /// Whether the file or directory could be given to somebody else, which only root can.
 #[cfg(unix)]
 fn given_away(path: &std::path::Path) -> bool {

@@ -7,7 +7,7 @@ use convgroups_host::events::{Event, EventReader};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::PostgresSettings;
 use convgroups_host::store::{Commit, Skip, Store, StoreErrorKind};
-use convgroups_host::{Host, MemoryStore, PostgresStore, Version};
+use convgroups_host::{EventId, History, Host, MemoryStore, PostgresStore, Version};
 use convgroups_tests::user;
 use postgres_for_tests::{Database, Pooler, Server};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -270,6 +270,34 @@ fn a_password_is_read_again_for_each_new_connection() {
 }
 
 #[test]
+fn a_database_that_only_takes_reads_is_not_healthy_and_says_why() {
+    let Some(database) = Database::create() else { return };
+    let settings = PostgresSettings::default();
+    let store = open(database.url(), &settings);
+    store.health().expect("it is well");
+    let name = database.query("SELECT current_database()").remove(0);
+    database.execute(&[&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")]);
+    // As after a failover: connections that were made before are gone.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    drop(database.query(end));
+    for store in [store, open(database.url(), &settings)] {
+        let error = store.health().expect_err("nothing can be written");
+        assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
+        assert!(error.message.contains("SQLSTATE 25006") && error.message.contains("standby"), "{error}");
+        store.users(None, 1).expect("it can be read");
+    }
+    PostgresStore::open_read_only(database.url(), &settings).expect("opens").health().expect("it is only read");
+    database.execute(&[
+        "SET default_transaction_read_only = off",
+        &format!("ALTER DATABASE {name} SET default_transaction_read_only = off"),
+    ]);
+    let store = open(database.url(), &settings);
+    store.health().expect("it is well again");
+    assert_eq!(database.query("SELECT count(*) FROM convgroups.log"), ["0"], "a probe leaves nothing");
+}
+
+#[test]
 fn databases_that_cannot_keep_the_promises_are_refused_and_tell_why() {
     let Some(database) = Database::create() else { return };
     let settings = PostgresSettings::default();
@@ -288,4 +316,183 @@ fn databases_that_cannot_keep_the_promises_are_refused_and_tell_why() {
     database.execute(&["INSERT INTO convgroups.users VALUES ('alice', -1, 0)"]);
     let error = store.groups(&alice).expect_err("no version is negative");
     assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+}
+
+/// Adds conversations, after which alice's groups have a version. The ID of the event that led to it.
+fn add_up_to(host: &Host, version: u64) -> EventId {
+    let alice = user("alice");
+    let mut at = host.store().groups(&alice).expect("reads").version.0;
+    while at < version {
+        if at == 0 {
+            host.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+        } else {
+            let id = format!("c2c_{at}_{}", fastrand::u64(..));
+            host.add_conversations_to_group(&alice, "Work", [id]).expect("adds");
+        }
+        at += 1;
+    }
+    EventId { version: Version(version), history: Some(host.store().history().expect("reads")) }
+}
+
+fn patient() -> PostgresSettings {
+    PostgresSettings { timeout_ms: 60_000, ..PostgresSettings::default() }
+}
+
+fn patient_host(url: &str) -> Host {
+    let mut settings = convgroups_host::Settings::default();
+    settings.calls.timeout_ms = 60_000;
+    Host::builder().settings(settings).store(open(url, &patient())).build().expect("it builds")
+}
+
+#[test]
+fn after_a_point_in_time_recovery_readers_of_hosts_that_ran_on_and_of_new_ones_get_everything() {
+    let Some(mut server) = Server::start() else { return };
+    let database = server.create_database();
+    let running: Vec<Host> = (0..3).map(|_| patient_host(database.url())).collect();
+    let [first, ..] = running.as_slice() else { unreachable!("there are three") };
+    add_up_to(first, 10);
+    server.save();
+    let seen = add_up_to(first, 15);
+    for host in &running {
+        assert_eq!(host.store().history().ok(), seen.history, "a stop alone begins no history");
+    }
+    let mut open_reader = first.events(user("alice"), seen);
+    assert!(open_reader.read().expect("reads").is_empty());
+    server.recover_saved();
+    let now = add_up_to(first, 16);
+    assert_ne!(now.history, seen.history);
+    let new = patient_host(database.url());
+    for host in running.iter().chain([&new]) {
+        assert_eq!(host.store().history().ok(), now.history, "all hosts have the same");
+        let events = host.events(user("alice"), seen).read().expect("reads");
+        let [Event::Full(full)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((full.version, full.groups[0].conversation_id_list.len()), (Version(16), 16));
+    }
+    // One that has never gone away is woken, and gets it as well.
+    let events = open_reader.wait(PATIENCE).expect("reads");
+    assert!(matches!(events.as_slice(), [Event::Full(_)]), "{events:?}");
+    assert_eq!(open_reader.after(), now);
+}
+
+#[test]
+fn a_dump_that_was_restored_begins_a_new_history_wherever_it_was_restored() {
+    let Some(server) = Server::start() else { return };
+    let database = server.create_database();
+    let host = patient_host(database.url());
+    add_up_to(&host, 10);
+    let dump = server.dump(&database, "convgroups");
+    let seen = add_up_to(&host, 15);
+    let other = server.create_database();
+    other.execute(&[&dump]);
+    // Of the database itself the tables are emptied and filled again.
+    let tables = ["history", "users", "groups", "members", "conversations", "log"];
+    let emptied: Vec<String> = tables.iter().map(|table| format!("DELETE FROM convgroups.{table};")).collect();
+    let filled = dump
+        .lines()
+        .filter(|line| tables.iter().any(|table| line.starts_with(&format!("INSERT INTO convgroups.{table} "))));
+    let same = format!("BEGIN; {} {} COMMIT;", emptied.concat(), filled.collect::<Vec<_>>().join("\n"));
+    database.execute(&[&same]);
+    for database in [&database, &other] {
+        let host = patient_host(database.url());
+        let now = add_up_to(&host, 16);
+        assert_ne!(now.history, seen.history);
+        let events = host.events(user("alice"), seen).read().expect("reads");
+        assert!(matches!(events.as_slice(), [Event::Full(full)] if full.version == Version(16)), "{events:?}");
+        // And stays, also when the table is rewritten.
+        database.execute(&["VACUUM FULL convgroups.history", "VACUUM FREEZE convgroups.history"]);
+        assert_eq!(patient_host(database.url()).store().history().ok(), now.history);
+    }
+}
+
+#[test]
+fn many_hosts_that_notice_a_restore_at_once_begin_one_history() {
+    let Some(database) = Database::create() else { return };
+    let looking = PostgresSettings { listen: false, ..patient() };
+    let hosts: Vec<PostgresStore> = (0..6).map(|_| open(database.url(), &looking)).collect();
+    let histories = || -> Vec<History> {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.history().expect("reads"))).collect();
+            asked.into_iter().map(|history| history.join().expect("no panic")).collect()
+        })
+    };
+    let mut before = histories();
+    for round in 0..20 {
+        // Written by another transaction than it says, as by a restore.
+        database.execute(&["UPDATE convgroups.history SET written_by = 1"]);
+        let now = histories();
+        assert!(now.iter().all(|history| *history == now[0]) && now[0] != before[0], "round {round}: {now:?}");
+        before = now;
+    }
+}
+
+#[test]
+fn a_database_that_does_not_tell_where_it_is_keeps_its_history_until_one_is_begun_by_hand() {
+    let Some(server) = Server::start() else { return };
+    let database = server.create_database();
+    drop(open(database.url(), &patient()));
+    let name = database.query("SELECT current_database()").remove(0);
+    database.execute(&[
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION pg_current_wal_lsn() FROM PUBLIC",
+        "CREATE ROLE plain LOGIN",
+        "GRANT USAGE ON SCHEMA convgroups TO plain",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA convgroups TO plain",
+    ]);
+    let plain = database.url().replace("postgres@", "plain@");
+    assert!(plain.contains("plain@") && plain.ends_with(&name));
+    let settings = PostgresSettings { migrate: false, ..patient() };
+    let store = open(&plain, &settings);
+    let history = store.history().expect("reads");
+    database
+        .execute(&["UPDATE convgroups.history SET timeline = 'FFFFFFFF', written_by = (txid_current() & 4294967295)"]);
+    assert_eq!(store.history(), Ok(history), "it cannot know");
+    assert_eq!(open(&plain, &settings).history(), Ok(history));
+    let begun = PostgresStore::begin_history(&plain, &settings).expect("begins");
+    assert_ne!(begun, history);
+    assert_eq!(store.history(), Ok(begun));
+    // One that may ask does know, and hosts that may not leave its history alone.
+    database
+        .execute(&["UPDATE convgroups.history SET timeline = 'FFFFFFFF', written_by = (txid_current() & 4294967295)"]);
+    let known = open(database.url(), &patient()).history().expect("reads");
+    assert_ne!(known, begun);
+    assert_eq!((store.history(), open(&plain, &settings).history()), (Ok(known), Ok(known)));
+}
+
+#[test]
+fn what_cannot_be_true_of_a_database_is_named_when_it_is_verified() {
+    let cases = [
+        ("UPDATE convgroups.users SET version = 0", "user \"alice\": the version 0 is not between 1 and"),
+        ("UPDATE convgroups.users SET version = 9", "the change log ends with version 2, the user is at version 9"),
+        ("UPDATE convgroups.users SET groups_created = 0", "the group \"Work\" has the ID 1, though 0 were created"),
+        ("UPDATE convgroups.groups SET name = chr(10)", "the group name \"\\n\" is not 1 to 256 bytes"),
+        ("UPDATE convgroups.members SET position = 1048576", "is another's too"),
+        ("UPDATE convgroups.members SET position = 5 WHERE conversation_id = 'c2c_0'", "the position 5"),
+        ("DELETE FROM convgroups.groups", "is in the group 1, which does not exist"),
+        ("DELETE FROM convgroups.users", "the table members has rows of this user, the table users has none"),
+        (
+            "DELETE FROM convgroups.log WHERE version = 2",
+            "the change log ends with version 1, the user is at version 2",
+        ),
+        ("UPDATE convgroups.log SET version = 5 WHERE version = 2", "the change log goes from version 1 to 5"),
+        ("UPDATE convgroups.log SET events = 'x' WHERE version = 2", "entry for version 2 cannot be read"),
+        ("DELETE FROM convgroups.history", "the table history has 0 rows, 1 is expected"),
+        ("UPDATE convgroups.history SET identity = 'x'", "the history cannot be read"),
+    ];
+    let Some(server) = Server::start() else { return };
+    for (sql, expected) in cases {
+        let database = server.create_database();
+        let host = patient_host(database.url());
+        add_up_to(&host, 2);
+        let reader = PostgresStore::open_read_only(database.url(), &patient()).expect("opens");
+        let verify = || {
+            let mut found = Vec::new();
+            reader.verify(&mut |line| found.push(line)).expect("it can be read");
+            found
+        };
+        assert_eq!(verify(), [] as [String; 0]);
+        drop(host);
+        database.execute(&[sql]);
+        let found = verify();
+        assert!(found.iter().any(|line| line.contains(expected)), "{sql}: {found:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
-use convgroups_host::{Host, MemoryStore, Version};
+use convgroups_host::{EventId, Host, MemoryStore, SqliteStore, Version};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{
     APP, EventStream, Setup, TestServer, answer_on, eventually, keys, now, request, rest_of, sign,
@@ -90,9 +90,85 @@ fn a_reader_resumes_where_it_says_and_starts_over_where_the_log_does_not_reach()
 }
 
 #[test]
+fn a_reader_that_comes_to_a_restored_store_gets_everything_and_misses_nothing() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let (path, backup) = (directory.path().join("groups.db"), directory.path().join("backup.db"));
+    let serve = || Setup::default().store(Arc::new(SqliteStore::open(&path).expect("opens"))).start();
+    let add = |server: &TestServer, numbers: std::ops::Range<u32>, what: &str| {
+        for number in numbers {
+            let ids = [format!("c2c_{what}_{number}")];
+            server.host().add_conversations_to_group(&user("alice"), "Work", ids).expect("adds");
+        }
+    };
+    let server = serve();
+    server.host().create_conversation_group(&user("alice"), "Work", ["c2c_0"]).expect("creates");
+    add(&server, 1..10, "kept");
+    SqliteStore::open_read_only(&path).and_then(|store| store.backup(&backup)).expect("copies");
+    add(&server, 10..15, "lost");
+    let seen = server.events("alice", "?after=14", None).expect().resume.expect("an ID");
+    assert_eq!(seen.version, Version(15));
+    drop(server);
+    SqliteStore::restore(&backup, &path).expect("restores");
+
+    let server = serve();
+    add(&server, 10..16, "new");
+    let log = server.events("alice", "", None).expect().resume.expect("an ID");
+    assert_eq!(log.version, Version(16));
+    assert_ne!(log.history, seen.history);
+    // What is sent first to a reader that says that it has seen this.
+    let cases = [
+        (seen.to_string(), "full", log),
+        (EventId { version: Version(16), ..seen }.to_string(), "full", log),
+        (EventId { version: Version(3), ..seen }.to_string(), "full", log),
+        (EventId { version: Version(15), ..log }.to_string(), "change", log),
+        // Without a history, only a version ahead of the store tells.
+        ("17".to_owned(), "full", log),
+        ("15".to_owned(), "change", log),
+    ];
+    for (id, event, resume) in cases {
+        let query = format!("?after={id}");
+        for (query, header) in [("", Some(id.as_str())), (query.as_str(), None)] {
+            let sent = server.events("alice", query, header).expect();
+            assert_eq!((sent.event.as_str(), sent.resume), (event, Some(resume)), "{id}");
+            if event == "full" {
+                let ids = sent.data["groups"][0]["conversationIDList"].as_array().expect("ids").len();
+                assert_eq!(ids, 16, "{id}");
+            }
+        }
+    }
+    // The ID that came with the full state is where the reader goes on.
+    let mut again = server.events("alice", "", Some(&log.to_string()));
+    add(&server, 16..17, "new");
+    assert_eq!(again.expect().event, "change");
+}
+
+#[test]
 fn a_place_to_resume_from_that_is_none_is_refused() {
     let server = TestServer::start();
-    let wrong = ["x", "-1", "+1", "01", "1.5", "1e3", "0x1", "99999999999999999999", "8796093022208", "1 2", "\u{661}"];
+    let wrong = [
+        "x",
+        "-1",
+        "+1",
+        "01",
+        "1.5",
+        "1e3",
+        "0x1",
+        "99999999999999999999",
+        "8796093022208",
+        "1 2",
+        "\u{661}",
+        "1-",
+        "1-0",
+        "-0123456789abcdef",
+        "1-0123456789ABCDEF",
+        "1-0123456789abcdef0",
+        "01-0123456789abcdef",
+        "1-0123456789abcdef-0123456789abcdef",
+        "1-0x23456789abcdef",
+        "1-+123456789abcdef",
+        "1_0123456789abcdef",
+        "8796093022208-0123456789abcdef",
+    ];
     for id in wrong {
         let (code, name) = (50002, "Last-Event-ID");
         if id.is_ascii() {
@@ -416,7 +492,8 @@ fn what_is_sent_is_an_event_stream() {
     for header in ["content-type: text/event-stream", "x-request-id: "].into_iter().chain(for_proxies) {
         assert!(head.contains(header), "{header}: {head}");
     }
-    for line in ["id: 1\n", "event: change\n", "retry: 2000\n", "data: {\"version\":1,"] {
+    let id = format!("id: 1-{}\n", server.host().store().history().expect("reads"));
+    for line in [id.as_str(), "event: change\n", "retry: 2000\n", "data: {\"version\":1,"] {
         assert!(head.contains(line), "{line}: {head}");
     }
     let refused = request("GET", "/v1/events?after=x", "alice", "", "");

@@ -23,7 +23,7 @@ use crate::api::{
     Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
 };
 use crate::events::{Event, EventReader};
-use crate::model::{Origin, UserId, Version};
+use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
@@ -279,9 +279,9 @@ impl Host {
         })
     }
 
-    /// Reads a user's changes from after a version on.
+    /// Reads a user's changes from after an event on. See [`EventReader::new`] for events of which only the version is known.
     #[must_use]
-    pub fn events(&self, user: UserId, after: Version) -> EventReader {
+    pub fn events(&self, user: UserId, after: impl Into<EventId>) -> EventReader {
         EventReader::new(Arc::clone(&self.shared.store), user, after)
     }
 
@@ -296,14 +296,15 @@ impl Host {
         reader: &mut EventReader,
         limit: u32,
         context: CallContext,
-        encode: impl FnOnce(Vec<Event>) -> T,
+        encode: impl FnOnce(&EventReader, Vec<Event>) -> T,
     ) -> Result<T, CallError> {
         let CallContext { request_id, deadline } = context;
         let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
         let read = self
             .shared
             .enter(reader.user(), deadline)
-            .and_then(|_entered| reader.read_some(limit).map(encode).map_err(HostFault::Store));
+            .and_then(|_entered| reader.read_some(limit).map_err(HostFault::Store))
+            .map(|events| encode(reader, events));
         read.map_err(|fault| {
             let failure = Failure::Host(fault);
             self.shared.log(reader.user(), "events", &request_id, &failure);

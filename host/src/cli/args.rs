@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use convgroups_host::UserId;
 use convgroups_host::api::Method;
+use convgroups_host::{EventId, UserId};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,6 +131,26 @@ pub(crate) enum Command {
         /// The file to make; it must not exist.
         destination: PathBuf,
     },
+    /// Put a backup in the place of a SQLite store, and begin a new history of it.
+    ///
+    /// Refuses while a host runs or another program reads the store. The backup is checked as by `verify-store` before anything
+    /// is changed, and is left as it is. Readers of events who have seen the store as it was begin with the whole state, instead
+    /// of missing what came after the backup.
+    #[command(after_help = "Examples:\n  convgroups restore monday.db --store sqlite:chat.db\n  \
+                            convgroups restore --new-history --store postgres://chat@db.example.com/chat")]
+    Restore {
+        /// The backup.
+        #[arg(required_unless_present = "new_history")]
+        file: Option<PathBuf>,
+        /// Only begin a new history, of a store that was set back by other means. Hosts on PostgreSQL may be running.
+        #[arg(long, conflicts_with = "file")]
+        new_history: bool,
+    },
+    /// Check a store: its structure, and that what it has of each user can be true. Prints a line for each thing that is wrong.
+    ///
+    /// Reads the store as of one moment, beside a host that may be writing to it. Exits with 1 when something is wrong.
+    #[command(after_help = "Example:\n  convgroups verify-store --store sqlite:chat.db")]
+    VerifyStore,
     /// Bring a store's schema to this program's version.
     ///
     /// Hosts do that themselves when they start, but for PostgreSQL with the setting postgres.migrate = false.
@@ -222,9 +242,12 @@ pub(crate) struct Events {
     /// Whose.
     #[arg(long, value_name = "ID")]
     pub(crate) user: UserId,
-    /// Only what came after this version.
-    #[arg(long, value_name = "VERSION", default_value_t = 0)]
-    pub(crate) after: u64,
+    /// Only what came after this event: the "id" of its line, or its version alone.
+    ///
+    /// When the store was restored meanwhile, all of what the user has is printed instead of changes. With a version alone that
+    /// is noticed only if the store has not reached the version.
+    #[arg(long, value_name = "ID", default_value = "0")]
+    pub(crate) after: EventId,
     /// Go on waiting for more.
     #[arg(long)]
     pub(crate) follow: bool,

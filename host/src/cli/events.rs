@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use convgroups_host::Version;
-use convgroups_host::events::EventReader;
+use convgroups_host::events::{Event, EventReader};
 use convgroups_host::store::Store;
+use serde::Serialize;
 
 use super::args::{Events, Output};
 use super::{Done, Failed, Outcome, print, table};
@@ -13,8 +13,16 @@ use super::{Done, Failed, Outcome, print, table};
 /// How long a single wait takes; it is begun again at once.
 const WAIT: Duration = Duration::from_secs(60);
 
+/// A line for programs: the event as apps receive it, and the ID to go on from.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
 pub(crate) fn events(store: Arc<dyn Store>, command: &Events) -> Outcome {
-    let mut reader = EventReader::new(store, command.user.clone(), Version(command.after));
+    let mut reader = EventReader::new(store, command.user.clone(), command.after);
     loop {
         let wait = if command.follow { WAIT } else { Duration::ZERO };
         let events = reader.wait(wait).map_err(Failed::run)?;
@@ -27,8 +35,9 @@ pub(crate) fn events(store: Arc<dyn Store>, command: &Events) -> Outcome {
         let text = match command.output {
             Output::Table => table::events(&events) + "\n",
             Output::Json => {
+                let line = |event| Line { id: reader.id(event).to_string(), event };
                 let lines: Result<String, _> =
-                    events.iter().map(|event| serde_json::to_string(event).map(|line| line + "\n")).collect();
+                    events.iter().map(|event| serde_json::to_string(&line(event)).map(|line| line + "\n")).collect();
                 lines.map_err(Failed::run)?
             }
         };

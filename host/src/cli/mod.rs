@@ -11,11 +11,13 @@ mod migrate;
 mod outcome;
 mod outlet;
 mod progress;
+mod restore;
 mod run;
 mod serve;
 mod table;
 mod transfer;
 mod usersig;
+mod verify;
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -75,6 +77,8 @@ fn dispatch(arguments: Arguments) -> Outcome {
         }
         Command::Migrate => migrate::migrate(&settings(&global)?),
         Command::Backup { destination } => backup::backup(&settings(&global)?.store, &destination),
+        Command::Restore { file, .. } => restore::restore(&settings(&global)?, file.as_deref()),
+        Command::VerifyStore => verify::verify(&settings(&global)?),
     }
 }
 

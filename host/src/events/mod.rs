@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ConversationData, GroupState, LoggedChange, UserId, Version};
+use crate::model::{ConversationData, EventId, GroupState, LoggedChange, UserId, Version};
 use crate::store::{Changes, EventListener, MAX_BATCH, Store, StoreResult, Watch};
 
 /// How often a reader looks for what other processes have committed, where the store does not learn of it.
@@ -18,7 +18,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 pub enum Event {
     /// The next change.
     Change(LoggedChange),
-    /// The log was trimmed past what the reader has seen: everything, to start from.
+    /// The log was trimmed past what the reader has seen, or that was another history: everything, to start from.
     Full(FullState),
 }
 
@@ -53,17 +53,19 @@ pub struct FullState {
 pub struct EventReader {
     store: Arc<dyn Store>,
     user: UserId,
-    after: Version,
+    after: EventId,
     /// Nothing when the store has to be polled.
     watch: Option<Watch>,
 }
 
 impl EventReader {
-    /// Reads from after a version on, straight from a store, beside whichever host writes to it.
+    /// Reads from after an event on, straight from a store, beside whichever host writes to it. Where only the version of
+    /// the event is known, and the store has been set back since, changes may be missed unless the version is ahead of the
+    /// store's.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, user: UserId, after: Version) -> Self {
+    pub fn new(store: Arc<dyn Store>, user: UserId, after: impl Into<EventId>) -> Self {
         let watch = store.watch(&user);
-        Self { store, user, after, watch }
+        Self { store, user, after: after.into(), watch }
     }
 
     /// As [`EventReader::new`], beginning with the whole state.
@@ -79,10 +81,16 @@ impl EventReader {
         &self.user
     }
 
-    /// The version that was read last, to resume from.
+    /// The ID of the event that was read last, to resume from.
     #[must_use]
-    pub fn after(&self) -> Version {
+    pub fn after(&self) -> EventId {
         self.after
+    }
+
+    /// The ID of one of the events that the last read returned.
+    #[must_use]
+    pub fn id(&self, event: &Event) -> EventId {
+        EventId { version: event.version(), ..self.after }
     }
 
     /// What has happened since; empty when nothing has. At most [`crate::store::MAX_BATCH`] events, so read on until
@@ -101,7 +109,8 @@ impl EventReader {
     ///
     /// When the store fails.
     pub fn read_some(&mut self, limit: u32) -> StoreResult<Vec<Event>> {
-        let events: Vec<Event> = match self.store.changes(&self.user, self.after, limit)? {
+        let (history, changes) = self.store.changes_after(&self.user, self.after, limit)?;
+        let events: Vec<Event> = match changes {
             Changes::Since(changes) => changes.into_iter().map(Event::Change).collect(),
             Changes::Full(state) => vec![Event::Full(FullState {
                 version: state.version,
@@ -110,9 +119,8 @@ impl EventReader {
                 conversations: state.value.conversations,
             })],
         };
-        if let Some(last) = events.last() {
-            self.after = last.version();
-        }
+        let version = events.last().map_or(self.after.version, Event::version);
+        self.after = EventId { version, history: Some(history) };
         Ok(events)
     }
 

@@ -47,8 +47,9 @@ pub(crate) struct Kept {
 pub(super) struct TookTooLong;
 
 impl CompileCache {
-    /// Opens a directory, and creates it if there is none.
-    pub(super) fn open(directory: &Path) -> Result<Self, String> {
+    /// Opens a directory, and creates it if there is none. Nothing where it cannot be created: that costs time at every start
+    /// and nothing else. A directory that others can write to is an error.
+    pub(super) fn open(directory: &Path) -> Result<Option<Self>, String> {
         let unusable = |error: &dyn std::fmt::Display| {
             format!("the cache directory {} cannot be used: {error} (cache_dir, cache)", directory.display())
         };
@@ -56,12 +57,15 @@ impl CompileCache {
         create.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
-        create.create(directory).map_err(|error| unusable(&error))?;
+        if let Err(error) = create.create(directory) {
+            tracing::warn!(reason = unusable(&error), "plugins are compiled at every start");
+            return Ok(None);
+        }
         let metadata = fs::metadata(directory).map_err(|error| unusable(&error))?;
         if let Some(reason) = others_can_write(&metadata) {
             return Err(unusable(&reason));
         }
-        Ok(Self { directory: directory.to_owned(), hits: AtomicUsize::new(0) })
+        Ok(Some(Self { directory: directory.to_owned(), hits: AtomicUsize::new(0) }))
     }
 
     /// How many compilations were spared.

@@ -69,7 +69,7 @@ impl Sandbox {
         max_concurrent: u32,
         cache_dir: Option<&Path>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(CompileCache::open).transpose()?;
+        let cache = cache_dir.map(CompileCache::open).transpose()?.flatten();
         let mut config = configuration(&settings);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&settings, max_concurrent)));
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;

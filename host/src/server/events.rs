@@ -24,7 +24,7 @@ use super::{App, RequestId, sdk};
 use crate::call::CallContext;
 use crate::events::{Event, EventReader, POLL_INTERVAL};
 use crate::marks::{self, Form};
-use crate::model::{UserId, Version};
+use crate::model::{EventId, UserId};
 use crate::store::EventListener;
 
 const LABEL: Label = Label { api: "v1", method: "events" };
@@ -141,22 +141,18 @@ async fn open(
 
 /// What a reader asks for.
 struct Wanted {
-    /// The version that it has seen; nothing to begin with the state.
-    after: Option<Version>,
+    /// The event that it has seen; nothing to begin with the state.
+    after: Option<EventId>,
     /// How marks are written.
     form: Form,
 }
 
 fn wanted(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, Rejection> {
     let wrong = |what: &str| {
-        let desc = format!("{what}: expected the id of an event, a whole number");
+        let desc = format!("{what}: expected the id of an event, as 4-9f86d081884c7d65, or its version, as 4");
         Rejection::bad_request(crate::call::code::INVALID_PARAMETER, desc)
     };
-    let read = |text: &str, what| {
-        // Ids have one spelling: neither a sign nor zeros before the number.
-        let seen = text.parse().ok().map(Version).filter(|seen| *seen <= Version::MAX && seen.to_string() == text);
-        seen.ok_or_else(|| wrong(what))
-    };
+    let read = |text: &str, what| text.parse::<EventId>().map_err(|_| wrong(what));
     let (mut after, mut form) = (None, None);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
@@ -303,7 +299,9 @@ impl Feed {
         let form = self.form;
         let work = move |deadline| {
             let context = CallContext { request_id, deadline: Some(deadline) };
-            let encode = |events: Vec<Event>| events.iter().map(|event| encode(event, form)).collect::<Vec<_>>();
+            let encode = |reader: &EventReader, events: Vec<Event>| {
+                events.iter().map(|event| encode(event, reader.id(event), form)).collect::<Vec<_>>()
+            };
             host.read_events(&mut reader.lock(), BUFFER, context, encode)
         };
         let read = self.app.gate.run(&self.user, &self.id, work).await??;
@@ -319,13 +317,13 @@ struct Encoded {
     snapshot_bytes: Option<usize>,
 }
 
-fn encode(event: &Event, form: Form) -> Encoded {
+fn encode(event: &Event, id: EventId, form: Form) -> Encoded {
     let data = marks::to_json(event, form).expect("texts and numbers have a JSON form");
     let (name, snapshot_bytes) = match event {
         Event::Change(_) => ("change", None),
         Event::Full(_) => ("full", Some(data.len())),
     };
-    let event = sse::Event::default().id(event.version().to_string()).event(name).retry(RETRY).data(data);
+    let event = sse::Event::default().id(id.to_string()).event(name).retry(RETRY).data(data);
     Encoded { event, snapshot_bytes }
 }
 

@@ -310,13 +310,12 @@ fn events(schemas: &mut Schemas) -> Operation {
     let stream = ResponseBuilder::new()
         .description(
             "Events named `change` (see LoggedChange), `full` (see FullState) and `end` (the server ends the stream; its \
-             data has the reason). The id of an event is the version that it led to.",
+             data has the reason). The id of an event is the version that it led to, - and the history of the store.",
         )
         .content("text/event-stream", stream)
         .build();
     let header = "The id of the last event that was seen, or nothing. Without it and without `after`: the whole state, then \
                   changes";
-    let id = integer().minimum(Some(0)).maximum(Some(crate::Version::MAX.0));
     failures(OperationBuilder::new())
         .operation_id(Some("events"))
         .summary(Some("What changes for the user, as it happens, as Server-Sent Events"))
@@ -325,9 +324,14 @@ fn events(schemas: &mut Schemas) -> Operation {
             "Last-Event-ID",
             ParameterIn::Header,
             header,
-            string().pattern(Some("^(0|[1-9][0-9]*)?$")),
+            string().pattern(Some("^((0|[1-9][0-9]{0,12})(-[0-9a-f]{16})?)?$")),
         ))
-        .parameter(parameter("after", ParameterIn::Query, "The same, for who cannot send the header", id))
+        .parameter(parameter(
+            "after",
+            ParameterIn::Query,
+            "The same, for who cannot send the header",
+            string().pattern(Some("^(0|[1-9][0-9]{0,12})(-[0-9a-f]{16})?$")),
+        ))
         .parameter(mark_list_form())
         .response("200", stream)
         .response("500", failure("The store failed"))

@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::verify::Checker;
 use super::{
     Changes, Commit, CommitOutcome, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships,
-    Store, StoreError, StoreErrorKind, StoreResult, Versioned, Watch, Watchers, log_reaches,
+    Store, StoreError, StoreErrorKind, StoreResult, Verified, Versioned, Watch, Watchers, log_reaches,
 };
-use crate::model::{Change, ConversationData, GroupState, LoggedChange, Positions, UserId, UserState, Version};
+use crate::model::{
+    Change, ConversationData, EventId, GroupState, History, LoggedChange, Positions, UserId, UserState, Version,
+};
 
 /// Keeps everything in memory, and nothing after the process has ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
+    history: History,
     users: Mutex<BTreeMap<UserId, User>>,
     watchers: Arc<Watchers>,
 }
@@ -47,7 +51,7 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { history: History::random(), users: Mutex::default(), watchers: Arc::default() }
     }
 
     fn read<T>(&self, user: &UserId, read: impl FnOnce(&Content) -> T) -> StoreResult<Versioned<T>> {
@@ -59,6 +63,12 @@ impl MemoryStore {
         let nobody = User::default();
         let user = users.get(user).unwrap_or(&nobody);
         Ok(Versioned { version: user.version, value: read(user) })
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -161,16 +171,44 @@ impl Store for MemoryStore {
         Ok(CommitOutcome::Committed(version))
     }
 
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
         let read = self.read_user(user, |user| {
             let oldest = user.log.front().map(|change| change.version);
-            if !log_reaches(after, oldest, user.version) {
+            if !log_reaches(after, self.history, oldest, user.version) {
                 return Changes::Full(Versioned { version: user.version, value: user.content.state() });
             }
-            let later = user.log.iter().filter(|change| change.version > after);
+            let later = user.log.iter().filter(|change| change.version > after.version);
             Changes::Since(later.take(limit.min(MAX_BATCH) as usize).cloned().collect())
         })?;
-        Ok(read.value)
+        Ok((self.history, read.value))
+    }
+
+    fn history(&self) -> StoreResult<History> {
+        Ok(self.history)
+    }
+
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        let users = self.users.lock();
+        let mut checker = Checker::new(found);
+        for (id, user) in &*users {
+            let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            checker.user(id.as_str(), number(user.version.0), user.content.groups_created.into());
+            for group in &user.content.groups {
+                checker.group(group.id.into(), &group.name);
+            }
+            for group in &user.content.groups {
+                for (&position, id) in &group.members {
+                    checker.member(group.id.into(), id, number(position));
+                }
+            }
+            for (position, data) in user.content.data.values() {
+                checker.conversation(&data.conversation_id, data.marks, &data.custom_data, number(*position));
+            }
+            for change in &user.log {
+                checker.logged(number(change.version.0), Ok(change.events.len()));
+            }
+        }
+        Ok(checker.finish())
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {

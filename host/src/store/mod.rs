@@ -10,6 +10,7 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
+mod verify;
 mod watch;
 
 use std::borrow::Cow;
@@ -26,9 +27,10 @@ pub use transaction::{
     Bounds, Fault, MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES, MAX_GROUPS, Staged,
     Transaction, TransactionError,
 };
+pub use verify::Verified;
 pub use watch::{EventListener, Watch, Watchers};
 
-use crate::model::{Change, ConversationData, LoggedChange, Origin, UserId, UserState, Version};
+use crate::model::{Change, ConversationData, EventId, History, LoggedChange, Origin, UserId, UserState, Version};
 use crate::settings::PostgresSettings;
 
 /// The most members that one [`Store::page`] or [`Store::page_of_data`] answers.
@@ -287,12 +289,37 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreErrorKind::OutcomeUnknown`].
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome>;
 
-    /// The first `limit` (at most [`MAX_BATCH`]) changes after a version.
+    /// Returns the store's history, and the first `limit` (at most [`MAX_BATCH`]) changes after an event, both of one moment. A
+    /// reader that has seen another history gets the full state, whatever version it has seen.
     ///
     /// # Errors
     ///
     /// When the store fails.
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes>;
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)>;
+
+    /// As [`Store::changes_after`], for a reader that does not know which history it has seen.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+        self.changes_after(user, after.into(), limit).map(|(_, changes)| changes)
+    }
+
+    /// Returns the store's history.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    fn history(&self) -> StoreResult<History>;
+
+    /// Checks everything that the store has against what must be true of it, as of one moment, beside hosts that may be
+    /// writing. Calls `found` with a line for each thing that is wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, so that not everything could be checked.
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified>;
 
     /// The first `limit` (at most [`MAX_BATCH`]) users after `after`, in the order of their ids' bytes, that ever had a
     /// change committed.
@@ -306,11 +333,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// that who wants to know has to look again from time to time.
     fn watch(&self, user: &UserId) -> Option<Watch>;
 
-    /// Whether the store can be read and written.
+    /// Whether the store can be read, and a change reaches the disk: it makes one that has no meaning, with one flush. A store
+    /// that was opened to be read is only read.
     ///
     /// # Errors
     ///
-    /// When it cannot.
+    /// When it cannot, or a change does not.
     fn health(&self) -> StoreResult<()>;
 
     /// How much it has to do.
@@ -423,7 +451,9 @@ fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {
         .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("could not encode a change: {error}")))
 }
 
-/// Whether a log that holds `oldest` to `current` has everything that a reader who saw `after` has missed.
-pub(crate) fn log_reaches(after: Version, oldest: Option<Version>, current: Version) -> bool {
-    after == current || (after < current && oldest.is_some_and(|oldest| oldest <= after.next()))
+/// Whether a log of a history that holds `oldest` to `current` has everything that a reader who saw `after` has missed.
+pub(crate) fn log_reaches(after: EventId, history: History, oldest: Option<Version>, current: Version) -> bool {
+    let EventId { version, .. } = after;
+    let reaches = version == current || (version < current && oldest.is_some_and(|oldest| oldest <= version.next()));
+    reaches && after.may_be_of(history)
 }

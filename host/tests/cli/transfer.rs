@@ -687,3 +687,69 @@ fn an_import_goes_on_only_where_everything_is_as_in_the_file() {
         }
     }
 }
+
+#[test]
+fn what_would_leave_a_user_without_versions_or_ids_is_refused_with_its_line_and_field() {
+    use sha2::{Digest, Sha256};
+    /// An export of alice with a group, and these numbers.
+    fn export(version: u64, created: u64) -> String {
+        let lines = format!(
+            "{EXPORTED}\n{{\"user\":\"alice\",\"version\":{version},\"groupsCreated\":{created}}}\n{}\n",
+            r#"{"user":"alice","groupID":1,"groupName":"Moved","conversationIDList":["c2c_a"]}"#
+        );
+        let end =
+            format!(r#"{{"users":1,"groups":1,"markedConversations":0,"sha256":"{:x}"}}"#, Sha256::digest(&lines));
+        lines + &end + "\n"
+    }
+    let most_versions = ((1_u64 << 43) - 1) / 2;
+    let most_groups = u64::from(u32::MAX / 2);
+    for (version, created, reason) in [
+        (most_versions + 1, 1, "the version "),
+        ((1 << 43) - 1, 1, "the version "),
+        (u64::MAX, 1, "the version "),
+        (7, most_groups + 1, "the groupsCreated 2147483648 is not between 0 and 2147483647"),
+        (7, u64::from(u32::MAX), "the groupsCreated 4294967295 is not between"),
+        (7, 1 << 32, "integer `4294967296`, expected u32"),
+    ] {
+        let place = Place::new();
+        place.feed(&["import", "-"], export(version, created)).fails(1, &["line 2: ", reason]);
+        assert_eq!(place.groups().len(), 0);
+    }
+    // With what was created in the store before, too.
+    let place = Place::with_a_group();
+    place
+        .feed(&["import", "-"], export(7, most_groups))
+        .fails(1, &["line 2: ", "groupsCreated 2147483647", "created 1 groups"]);
+    assert_eq!(place.groups().len(), 1);
+    // The most that is taken leaves a user who can go on, be exported, and be moved again.
+    let place = Place::new();
+    place.feed(&["import", "-"], export(most_versions - 10_000, most_groups)).succeeds();
+    let exported = place.export("sqlite:convgroups.db");
+    place.feed(&["import", "-", "--store", "sqlite:b.db"], exported.clone()).succeeds();
+    place.feed(&["import", "-", "--resume", "--store", "sqlite:b.db"], exported).succeeds();
+    for store in ["sqlite:convgroups.db", "sqlite:b.db"] {
+        let created = place.feed(&["run", "-", "--store", store], create("alice", "New", &["c2c_b"])).succeeds();
+        assert_eq!(created.json()[0]["code"], 0, "{created:?}");
+        place.run(&["verify-store", "--store", store]).succeeds();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_lines_or_with_a_byte_order_mark_is_refused_at_once() {
+    let place = Place::new();
+    place.run(&["import", "/dev/zero"]).fails(1, &["line 1: it has more than 1024 bytes and so is not the first line"]);
+    let good = format!("{HEADER}\n{}", group("alice", "Work", &["c2c_bob"]));
+    place
+        .feed(&["import", "-"], format!("\u{feff}{good}"))
+        .fails(1, &["line 1: it begins with a byte-order mark of UTF-8"]);
+    place.write(
+        "utf16",
+        good.encode_utf16().fold(vec![0xff, 0xfe], |mut file, unit| {
+            file.extend(unit.to_le_bytes());
+            file
+        }),
+    );
+    place.run(&["import", "utf16"]).fails(1, &["line 1: it begins with a byte-order mark of UTF-16"]);
+    place.feed(&["import", "-"], good).succeeds();
+}

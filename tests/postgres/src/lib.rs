@@ -250,6 +250,53 @@ impl Server {
         self.end("QUIT");
     }
 
+    /// Stops it for a moment and keeps a copy of all it has, as a base backup would.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot.
+    pub fn save(&mut self) {
+        self.stop();
+        let (data, saved) = (self.directory.path().join("data"), self.directory.path().join("saved"));
+        // Archives keep owners and modes, without which the server does not start.
+        let copied = Command::new("cp").arg("-a").args([data, saved]).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the data cannot be copied");
+        self.resume();
+    }
+
+    /// Stops it and starts it with the copy that was kept by [`Server::save`], by a recovery that ends there: what was
+    /// committed since is lost.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot.
+    pub fn recover_saved(&mut self) {
+        self.stop();
+        let (data, saved) = (self.directory.path().join("data"), self.directory.path().join("saved"));
+        std::fs::remove_dir_all(&data).and_then(|()| std::fs::rename(saved, &data)).expect("it can be put back");
+        // Asks an archive for more, which has nothing, and goes on with a new timeline.
+        let signal = self.write("recovery.signal", "");
+        std::fs::rename(signal, data.join("recovery.signal")).expect("it can be moved");
+        self.options.push("restore_command=false".to_owned());
+        self.resume();
+    }
+
+    /// What `pg_dump` says of a database's schema, as statements.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    #[must_use]
+    pub fn dump(&self, database: &Database, schema: &str) -> String {
+        let mut dump = Command::new(self.binaries.join("pg_dump"));
+        dump.args(["--inserts", "--no-owner", "--schema", schema, "--dbname", database.url()]);
+        let dumped = dump.output().expect("pg_dump runs");
+        assert!(dumped.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dumped.stderr));
+        let dumped = String::from_utf8(dumped.stdout).expect("text");
+        // What begins with a backslash is for psql.
+        dumped.lines().filter(|line| !line.starts_with('\\')).flat_map(|line| [line, "\n"]).collect()
+    }
+
     /// Ends it in good order, but for its connections, which end at once: what is not committed is undone.
     ///
     /// # Panics

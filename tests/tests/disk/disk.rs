@@ -498,6 +498,7 @@ impl Verdict {
 /// A name whose contents matter after a restart. SQLite's shared memory and the lock file have nothing to keep, and one that
 /// was removed while it was open cannot be found again.
 fn watched(name: &str) -> Option<&str> {
-    let forgotten = name.ends_with("-shm") || name.ends_with("-lock") || name.ends_with(" (deleted)");
+    let forgotten =
+        name.ends_with("-shm") || name.ends_with("-lock") || name.ends_with("-history") || name.ends_with(" (deleted)");
     (!forgotten).then_some(name)
 }

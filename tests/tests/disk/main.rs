@@ -157,6 +157,27 @@ fn a_file_that_could_not_be_flushed_loses_nothing_though_a_part_of_the_log_was_t
 }
 
 #[test]
+fn a_store_is_not_ready_as_long_as_its_disk_takes_no_writes() {
+    let faults: [(Fault, fn(Operation) -> bool); 2] = [
+        (Fault::Full, |operation| operation == Operation::Write),
+        (Fault::Broken, |operation| operation == Operation::Flush),
+    ];
+    for (fault, concerns) in faults {
+        let disk = Disk::new();
+        let store = SqliteStore::open(disk.path(STORE)).expect("opens");
+        for _ in 0..3 {
+            store.health().expect("it can be written");
+            disk.plan(Plan { fault, concerns, after: 0, lasting: true });
+            for _ in 0..3 {
+                store.health().expect_err("it cannot be written");
+            }
+            disk.mend();
+        }
+        disk.assert_complete();
+    }
+}
+
+#[test]
 fn who_only_reads_leaves_a_log_that_could_not_be_flushed_to_who_writes_it_again() {
     for after in 0..30 {
         let mut life = Life::on(Disk::new(), &format!("power loss after {after} operations of a reader"));

@@ -14,6 +14,7 @@ use convgroups_host::{UserId, Version, object};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::MAX_LINE_BYTES;
 use crate::cli::Failed;
 
 const FORMAT: &str = "convgroups-export";
@@ -115,14 +116,25 @@ impl Line {
             Ok(data) => return Ok(Self::Data(data)),
             Err(error) => error,
         };
-        if let Ok(user) = object::from_str(line) {
-            return Ok(Self::User(user));
-        }
-        if let Ok(end) = object::from_str(line) {
-            return Ok(Self::End(end));
-        }
+        let no_user = match object::from_str(line) {
+            Ok(user) => return Ok(Self::User(user)),
+            Err(error) => error,
+        };
+        let no_end = match object::from_str(line) {
+            Ok(end) => return Ok(Self::End(end)),
+            Err(error) => error,
+        };
         // It is taken for what it looks like.
-        Err(if line.contains("\"conversationID\"") { no_data } else { no_group }.to_string())
+        let looks = |field: &str| line.contains(field);
+        let reason = match () {
+            () if looks("\"conversationID\"") => no_data,
+            () if looks("\"groupName\"") => no_group,
+            () if looks("\"groupsCreated\"") => no_user,
+            () if looks("\"sha256\"") => no_end,
+            () => no_group,
+        };
+        // The parser counts lines of its own.
+        Err(reason.to_string().replace(" at line 1 column ", " at column "))
     }
 
     pub(super) fn encode(&self) -> Result<Vec<u8>, Failed> {
@@ -138,8 +150,14 @@ impl Line {
 }
 
 fn encode(lines: &mut Vec<u8>, line: &impl Serialize) -> Result<(), Failed> {
+    let start = lines.len();
     serde_json::to_writer(&mut *lines, line).map_err(Failed::run)?;
     lines.push(b'\n');
+    if lines.len() - start > MAX_LINE_BYTES {
+        return Err(Failed::Run(format!(
+            "a group has a line of more than {MAX_LINE_BYTES} bytes, which no import would read"
+        )));
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::{self, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::ops::Deref;
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::format::{self, Counters, Counts, Group, Part, Tally};
 use super::ordered::in_order;
 use super::read::{FilePart, Parts};
 use super::resume::{self, Start};
-use super::{GAP, bad_line};
+use super::{GAP, MAX_HEADER_BYTES, MAX_LINE_BYTES, bad_line};
 use crate::cli::progress::{Progress, rate};
 use crate::cli::{Done, Failed, Outcome, say};
 
@@ -62,9 +62,28 @@ fn seekable(file: &Path) -> io::Result<File> {
         }
         Box::new(opened)
     };
-    let mut copy = tempfile::tempfile()?;
-    io::copy(&mut BufReader::new(piped), &mut copy)?;
-    Ok(copy)
+    let mut copy = BufWriter::new(tempfile::tempfile()?);
+    let mut piped = BufReader::new(piped);
+    let (mut length, mut most) = (0, MAX_HEADER_BYTES);
+    loop {
+        let block = piped.fill_buf()?;
+        if block.is_empty() {
+            break;
+        }
+        let end = block.iter().position(|&byte| byte == b'\n').map_or(block.len(), |end| end + 1);
+        let some = block.get(..end).unwrap_or(block);
+        length += end;
+        copy.write_all(some)?;
+        // Which line it is, and what is wrong with it, is told by whoever reads the copy.
+        if length > most {
+            break;
+        }
+        if some.ends_with(b"\n") {
+            (length, most) = (0, MAX_LINE_BYTES);
+        }
+        piped.consume(end);
+    }
+    copy.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
 struct Import<'a> {
@@ -91,7 +110,9 @@ impl Import<'_> {
 
     /// Where the writing of a part begins.
     fn start(&self, read: &FilePart) -> Result<Start, Failed> {
-        if self.resume { resume::again(self.store, read) } else { resume::anew(self.store, read) }
+        let start = if self.resume { resume::again(self.store, read) } else { resume::anew(self.store, read) }?;
+        start.check(read)?;
+        Ok(start)
     }
 
     /// Whether every line can be imported.
@@ -325,7 +346,9 @@ mod tests {
             conversations: vec![ConversationData::default(); conversations],
         };
         let (version, groups_created) = (Version(0), 2);
-        let start = Start { version, groups_created, groups: there.0, conversations: there.1, moved: false };
+        let (groups, conversations) = there;
+        let all_groups_created = groups_created;
+        let start = Start { version, groups_created, all_groups_created, groups, conversations, moved: false };
         let cut = pieces(part, &start);
         for Piece { changes, items, .. } in &cut {
             let count = |change: &Change| match change {

@@ -22,6 +22,12 @@ use super::Failed;
 /// has changes between both, should calls still reach the old store. Whoever saw one of them gets the state as a whole.
 const GAP: u64 = 1000;
 
+/// The longest line of a file, with its end. A line has one group at most, and a group at most a million conversations, whose
+/// IDs have at most 1,024 bytes: those take less than 1,030 bytes each, unless very many of their characters are escaped.
+const MAX_LINE_BYTES: usize = 1 << 30;
+/// The longest first line: what is longer is not the first line of an export, whatever it is.
+const MAX_HEADER_BYTES: usize = 1 << 10;
+
 /// For messages about something that is there before it is imported.
 const ADVICE: &str = "if an import of this file was interrupted, go on with --resume";
 

@@ -1,14 +1,14 @@
 //! Reading an export, line by line, each of them checked.
 
 use std::collections::HashSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 use convgroups_host::model::ConversationData;
 use convgroups_host::store::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
 use convgroups_host::{UserId, Version};
 
-use super::bad_line;
 use super::format::{self, Counters, Counts, DataLine, EndLine, Group, GroupLine, Line, Part, Tally, UserLine};
+use super::{MAX_HEADER_BYTES, MAX_LINE_BYTES, bad_line};
 use crate::cli::Failed;
 
 /// What stands together in a file of version 1 is cut after so many items: groups, conversations in them, and marked ones.
@@ -16,7 +16,13 @@ const MAX_ITEMS: usize = 50_000;
 /// A group is committed in one piece, for which a store has places. No setting allows more either.
 pub(super) const MAX_CONVERSATIONS_PER_GROUP: usize = 1_000_000;
 /// A user who is beyond this version cannot be moved: it leaves room for many moves, and for all that happens between.
-const MAX_VERSION: Version = Version(Version::MAX.0 / 2);
+pub(super) const MAX_VERSION: Version = Version(Version::MAX.0 / 2);
+/// A user with more groups created cannot be moved: it leaves as many IDs for the groups that come.
+pub(super) const MAX_GROUPS_CREATED: u32 = u32::MAX / 2;
+
+/// What some editors put before a text.
+const BYTE_ORDER_MARKS: [(&[u8], &str); 3] =
+    [(b"\xef\xbb\xbf", "of UTF-8"), (b"\xff\xfe", "of UTF-16"), (b"\xfe\xff", "of UTF-16")];
 
 /// Why a file cannot be read on.
 pub(super) enum Unreadable {
@@ -50,6 +56,8 @@ pub(super) struct FilePart {
 /// The parts of a file, in its order. Those of version 2 are whole users: one is known to be whole by the line after it.
 pub(super) struct Parts<R> {
     reader: R,
+    /// The longest line.
+    max_line_bytes: usize,
     version: u32,
     raw: Vec<u8>,
     /// The number of the last line that was read.
@@ -66,8 +74,13 @@ pub(super) struct Parts<R> {
 
 impl<R: BufRead> Parts<R> {
     pub(super) fn new(reader: R) -> Result<Self, Unreadable> {
+        Self::with_lines_up_to(MAX_LINE_BYTES, reader)
+    }
+
+    fn with_lines_up_to(max_line_bytes: usize, reader: R) -> Result<Self, Unreadable> {
         let mut parts = Self {
             reader,
+            max_line_bytes,
             version: format::BY_HAND,
             raw: Vec::new(),
             number: 0,
@@ -78,7 +91,7 @@ impl<R: BufRead> Parts<R> {
             sha256: None,
             over: false,
         };
-        parts.read_line()?;
+        parts.read_line(MAX_HEADER_BYTES)?;
         parts.number = 1;
         parts.version = format::version(parts.raw.trim_ascii_end()).map_err(|reason| parts.bad_line(&reason))?;
         if parts.version == format::PRESENT && parts.raw != format::header().map_err(Unreadable::Io)? {
@@ -101,12 +114,27 @@ impl<R: BufRead> Parts<R> {
         Unreadable::Line(bad_line(self.number, reason))
     }
 
-    /// Reads a line into the buffer; whether there was one.
-    fn read_line(&mut self) -> Result<bool, Unreadable> {
+    /// Reads a line of up to so many bytes into the buffer; whether there was one.
+    fn read_line(&mut self, max_bytes: usize) -> Result<bool, Unreadable> {
         self.raw.clear();
-        let read = self.reader.read_until(b'\n', &mut self.raw);
-        let read = read.map_err(|error| Unreadable::Io(bad_line(self.number + 1, &error.to_string())))?;
+        let number = self.number + 1;
+        let mut limited = self.reader.by_ref().take(max_bytes as u64 + 1);
+        let read = limited.read_until(b'\n', &mut self.raw);
+        let read = read.map_err(|error| Unreadable::Io(bad_line(number, &error.to_string())))?;
         self.end += read as u64;
+        let bad_line = |reason: &str| Err(Unreadable::Line(bad_line(number, reason)));
+        if let Some((_, what)) = BYTE_ORDER_MARKS.iter().find(|(mark, _)| self.raw.starts_with(mark)) {
+            return bad_line(&format!(
+                "it begins with a byte-order mark {what}: expected UTF-8 without one; save the file without it"
+            ));
+        }
+        if read > max_bytes {
+            return bad_line(&if number == 1 {
+                format!("it has more than {max_bytes} bytes and so is not the first line of an export")
+            } else {
+                format!("it has more than {max_bytes} bytes, the most that a line can have")
+            });
+        }
         Ok(read > 0)
     }
 
@@ -115,7 +143,7 @@ impl<R: BufRead> Parts<R> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
         }
-        if !self.read_line()? {
+        if !self.read_line(self.max_line_bytes)? {
             return Ok(None);
         }
         self.number += 1;
@@ -183,6 +211,11 @@ impl<R: BufRead> Parts<R> {
                 if version == Version::default() || version > MAX_VERSION {
                     return Err(format!("the version {version} is not between 1 and {MAX_VERSION}"));
                 }
+                if groups_created > MAX_GROUPS_CREATED {
+                    return Err(format!(
+                        "the groupsCreated {groups_created} is not between 0 and {MAX_GROUPS_CREATED}"
+                    ));
+                }
                 Ok(Building::new(user, Some(Counters { version, groups_created }), number))
             }
             Line::Group(GroupLine { ref user, .. }) | Line::Data(DataLine { ref user, .. }) => {
@@ -208,7 +241,7 @@ impl<R: BufRead> Parts<R> {
                 self.tally.counts, counted.sha256
             )));
         }
-        if self.read_line()? {
+        if self.read_line(self.max_line_bytes)? {
             self.number += 1;
             return Err(self.bad_line("there is something after the last line"));
         }
@@ -451,6 +484,7 @@ mod tests {
             |id: &str, name: &str| format!(r#"{{"user":"alice",{id}"groupName":"{name}","conversationIDList":[]}}"#);
         let data = r#"{"user":"alice","conversationID":"c2c_x","markList":[1],"customData":""}"#.to_owned();
         let user = |id: &str, version: u64| format!(r#"{{"user":"{id}","version":{version},"groupsCreated":2}}"#);
+        let created = |groups: u32| format!(r#"{{"user":"alice","version":7,"groupsCreated":{groups}}}"#);
         let id = |id: u32| format!(r#""groupID":{id},"#);
         let cases: &[(&[String], &str)] = &[
             (&[user("alice", 7), group(&id(1), "A"), group(&id(2), "B"), data.clone(), user("b", 1)], ""),
@@ -460,6 +494,10 @@ mod tests {
             (&[alice.to_owned(), alice.to_owned()], "line 3: user alice does not come after"),
             (&[user("alice", 0)], "line 2: the version 0 is not"),
             (&[user("alice", 1 << 42)], "line 2: the version 4398046511104 is not"),
+            (&[created(u32::MAX / 2)], ""),
+            (&[created(u32::MAX / 2 + 1)], "line 2: the groupsCreated 2147483648 is not between 0 and 2147483647"),
+            (&[created(u32::MAX)], "line 2: the groupsCreated 4294967295 is not between 0 and 2147483647"),
+            (&[created(0).replace(":0}", ":4294967296}")], "line 2: invalid value: integer `4294967296`, expected u32"),
             (&[user("alice", 7), group("", "A")], "line 3: the groupID is missing"),
             (&[user("alice", 7), group(&id(0), "A")], "line 3: the groupID 0 is not"),
             (&[user("alice", 7), group(&id(3), "A")], "line 3: the groupID 3 is not"),
@@ -488,6 +526,56 @@ mod tests {
                     assert!(!expected.is_empty() && reason.starts_with(expected), "{reason}, not {expected:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named_wherever_a_line_begins_with_it() {
+        let by_hand = "{\"format\":\"convgroups-export\",\"version\":1}\n{\"user\":\"alice\",\"groupName\":\"A\",\"conversationIDList\":[]}\n";
+        let utf16 = |first: [u8; 2], to_bytes: fn(u16) -> [u8; 2]| {
+            first.into_iter().chain(by_hand.encode_utf16().flat_map(to_bytes)).collect::<Vec<u8>>()
+        };
+        let (header, rest) = by_hand.split_once('\n').expect("it has two lines");
+        let cases: [(Vec<u8>, &str); 5] = [
+            (format!("\u{feff}{by_hand}").into_bytes(), "line 1: it begins with a byte-order mark of UTF-8"),
+            (format!("{header}\n\u{feff}{rest}").into_bytes(), "line 2: it begins with a byte-order mark of UTF-8"),
+            (utf16([0xff, 0xfe], u16::to_le_bytes), "line 1: it begins with a byte-order mark of UTF-16"),
+            (utf16([0xfe, 0xff], u16::to_be_bytes), "line 1: it begins with a byte-order mark of UTF-16"),
+            ([&b"\xef\xbb\xbf"[..], &exported()].concat(), "line 1: it begins with a byte-order mark of UTF-8"),
+        ];
+        assert!(read(by_hand.as_bytes()).is_ok());
+        for (file, expected) in cases {
+            let reason = read(&file).err().unwrap_or_default();
+            assert!(reason.starts_with(expected) && reason.contains("expected UTF-8 without one"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_line_beyond_the_limit_is_refused_before_more_of_it_is_read() {
+        let limit = 4096;
+        let read = |file: &[u8]| -> Result<usize, String> {
+            // What comes without end is not read to it.
+            let file = std::io::BufReader::new(file.chain(std::io::repeat(b'x')));
+            let tell = |unreadable| match Failed::from(unreadable) {
+                Failed::Run(reason) | Failed::Usage(reason) => reason,
+                Failed::OutputClosed => "closed".to_owned(),
+            };
+            let parts = Parts::with_lines_up_to(limit, file).map_err(tell)?;
+            parts.map(|part| part.map_err(tell)).collect::<Result<Vec<_>, _>>().map(|parts| parts.len())
+        };
+        let header = "{\"format\":\"convgroups-export\",\"version\":1}\n";
+        let group = |bytes: usize| {
+            let line = "{\"user\":\"alice\",\"groupName\":\"A\",\"conversationIDList\":[]}";
+            format!("{line}{}\n", " ".repeat(bytes - line.len() - 1))
+        };
+        for (file, expected) in [
+            (String::new(), "line 1: it has more than 1024 bytes and so is not the first line of an export"),
+            (header.to_owned(), "line 2: it has more than 4096 bytes"),
+            (format!("{header}{}", group(limit)), "line 3: it has more than 4096 bytes"),
+            (format!("{header}{}", group(limit + 1)), "line 2: it has more than 4096 bytes"),
+        ] {
+            let reason = read(file.as_bytes()).expect_err("it goes on without end");
+            assert!(reason.starts_with(expected), "{reason}, not {expected:?}");
         }
     }
 }

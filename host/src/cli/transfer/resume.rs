@@ -6,7 +6,7 @@ use convgroups_host::Version;
 use convgroups_host::store::{MAX_PAGE, Store};
 
 use super::format::{Group, Part};
-use super::read::FilePart;
+use super::read::{FilePart, MAX_GROUPS_CREATED, MAX_VERSION};
 use super::{ADVICE, bad_line, stored};
 use crate::cli::Failed;
 
@@ -16,12 +16,40 @@ pub(super) struct Start {
     pub(super) version: Version,
     /// How many groups were ever created for the user.
     pub(super) groups_created: u32,
+    /// As the store counts them: with those that other groups than the part's have taken.
+    pub(super) all_groups_created: u32,
     /// How many of the part's groups are there.
     pub(super) groups: usize,
     /// How many of the part's conversations with marks or custom data are there.
     pub(super) conversations: usize,
     /// Whether who has seen a version of the store that the user comes from gets the state here as a whole.
     pub(super) moved: bool,
+}
+
+impl Start {
+    /// Whether the user can still be moved and given groups when the part is imported.
+    pub(super) fn check(&self, read: &FilePart) -> Result<(), Failed> {
+        let FilePart { part, line, .. } = read;
+        let refused = |reason: &str| Err(bad_line(*line, &format!("user {} {reason}", part.user)));
+        if self.version > MAX_VERSION {
+            return refused(&format!("is at version {} in the store: at most {MAX_VERSION} is expected", self.version));
+        }
+        let last = self.groups.checked_sub(1).and_then(|last| part.groups.get(last)?.id).unwrap_or_default();
+        let still_to_count = match part.counters {
+            None => u32::try_from(part.groups.len() - self.groups).unwrap_or(u32::MAX),
+            Some(counters) if part.groups.is_empty() => counters.groups_created.saturating_sub(self.groups_created),
+            Some(_) if part.groups.len() == self.groups => 0,
+            Some(counters) => counters.groups_created.saturating_sub(last),
+        };
+        let (there, most) = (self.all_groups_created, MAX_GROUPS_CREATED);
+        if still_to_count > 0 && there.saturating_add(still_to_count) > most {
+            return refused(&format!(
+                "has created {there} groups in the store already: with groupsCreated {still_to_count} more it would be more \
+                 than {most}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// For a part of which nothing may be there.
@@ -48,7 +76,8 @@ pub(super) fn anew(store: &dyn Store, read: &FilePart) -> Result<Start, Failed> 
         }
     }
     let (version, groups_created) = (list.version, list.value.created);
-    Ok(Start { version, groups_created, groups: 0, conversations: 0, moved: false })
+    let all_groups_created = groups_created;
+    Ok(Start { version, groups_created, all_groups_created, groups: 0, conversations: 0, moved: false })
 }
 
 /// For a part of which an interrupted import may have written the beginning.
@@ -68,6 +97,7 @@ pub(super) fn again(store: &dyn Store, read: &FilePart) -> Result<Start, Failed>
     Ok(Start {
         version: there.version,
         groups_created: there.groups_created,
+        all_groups_created: there.all_groups_created,
         groups: groups.len(),
         conversations: conversations.len(),
         moved: there.moved,
@@ -98,6 +128,7 @@ pub(super) fn complete(store: &dyn Store, read: &FilePart) -> Result<Part, Faile
 struct There {
     version: Version,
     groups_created: u32,
+    all_groups_created: u32,
     moved: bool,
     part: Part,
 }
@@ -118,11 +149,12 @@ impl There {
             _ => Some(0),
         };
         let shift = shift.unwrap_or_default();
+        let all_groups_created = groups_created;
         groups_created = groups_created.saturating_sub(shift);
         for group in &mut there.groups {
             group.id = group.id.filter(|_| part.counters.is_some()).map(|id| id.saturating_sub(shift));
         }
-        Ok(Self { version, groups_created, moved, part: there })
+        Ok(Self { version, groups_created, all_groups_created, moved, part: there })
     }
 
     /// The line of the first group or conversation that is there, but not as the file has it.

@@ -729,7 +729,7 @@ function setStream(state, failure = null) {
 
 /** Follows the events until the session ends. EventSource would, but cannot say who is asking. */
 async function watch(session) {
-  const stream = { seen: null, retry: RETRY };
+  const stream = { seen: null, id: null, retry: RETRY };
   setStream("connecting");
   for (let failures = 0; !session.signal.aborted;) {
     const started = performance.now();
@@ -768,7 +768,7 @@ async function readStream(session, stream) {
   try {
     alive();
     const headers = { "Accept": "text/event-stream", "Authorization": `Bearer ${session.signature}` };
-    if (stream.seen !== null) headers["Last-Event-ID"] = String(stream.seen);
+    if (stream.id !== null) headers["Last-Event-ID"] = stream.id;
     const response = await fetch("../v1/events", { headers, cache: "no-store", signal }).catch(() => {
       throw new Failure(NO_ANSWER);
     });
@@ -795,7 +795,7 @@ async function readStream(session, stream) {
 }
 
 /** Takes in one event; gives the reason when it was the last. */
-function take(session, stream, { type, data }) {
+function take(session, stream, { id, type, data }) {
   if (type !== "change" && type !== "full" && type !== "end") return null;
   const event = JSON.parse(data);
   if (type === "end") {
@@ -813,6 +813,7 @@ function take(session, stream, { type, data }) {
     log(describeChange(event));
   }
   stream.seen = event.version;
+  stream.id = id;
   refresh(session);
   return null;
 }
@@ -860,7 +861,7 @@ function listed(ids) {
 
 function describeState({ version, groups }, again) {
   const what = again ? "Everything anew" : "Everything to begin with";
-  const why = "The log does not reach back to what was seen last.";
+  const why = "The change log does not reach back to what was seen last, or the store was restored.";
   const body = [make("p", { className: "what", textContent: `${what}: ${plural(groups.length, "group")}` })];
   if (again) body.push(make("p", { className: "quiet note", textContent: why }));
   return entry(version, ...body);

@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 
 use super::statement::Statement;
 use super::{Shared, read};
-use crate::model::UserId;
+use crate::model::{History, UserId};
 use crate::store::{StoreResult, Watchers};
 
 /// How often the versions are looked at.
@@ -36,6 +36,8 @@ pub(super) struct News {
     pub(super) watchers: Arc<Watchers>,
     /// The versions that watched users were last seen at.
     seen: Mutex<HashMap<UserId, i64>>,
+    /// The history that was last seen.
+    history: Mutex<Option<History>>,
     /// Users that this host has changed. Nothing where nobody is told.
     changed: Option<UnboundedSender<UserId>>,
     notify: Statement,
@@ -48,6 +50,7 @@ impl News {
         let news = Self {
             watchers: Arc::default(),
             seen: Mutex::default(),
+            history: Mutex::default(),
             changed: tell.then_some(sender),
             notify: Statement::new(
                 // Nothing is lost with it that would not be found all the same, so that it need not be flushed.
@@ -150,10 +153,18 @@ pub(super) async fn poll(store: Weak<Shared>) {
     }
 }
 
-/// Wakes those who watch a user whose version is not what it was.
+/// Wakes those who watch a user whose version is not what it was, and everybody when a new history has begun.
 async fn look(shared: &Shared) -> StoreResult<()> {
     let news = &shared.news;
     let watched = news.watchers.watched();
+    if watched.is_empty() {
+        news.seen.lock().clear();
+        return Ok(());
+    }
+    let history = shared.settle_history().await?;
+    if std::mem::replace(&mut *news.history.lock(), history) != history {
+        watched.iter().for_each(|user| news.watchers.notify(user));
+    }
     for some in watched.chunks(MAX_USERS) {
         let ids: Vec<&str> = some.iter().map(UserId::as_str).collect();
         let found = shared.read(&shared.questions.versions, &[&ids], read::versions).await?;

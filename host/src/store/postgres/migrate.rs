@@ -7,8 +7,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 
 /// What leads from each version to the next.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_tables.sql"), include_str!("migrations/0002_memberships.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_tables.sql"),
+    include_str!("migrations/0002_memberships.sql"),
+    include_str!("migrations/0003_history.sql"),
+];
 
 /// The version that this program works with.
 pub(super) const CURRENT: i32 = MIGRATIONS.len() as i32;

@@ -6,9 +6,11 @@
 mod commit;
 mod connect;
 mod follow;
+mod history;
 mod migrate;
 mod read;
 mod statement;
+mod verify;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -23,18 +25,21 @@ use tokio_postgres::{Client, Row};
 use self::commit::{Commits, Prepared};
 use self::connect::Address;
 use self::follow::News;
+use self::history::Histories;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Store,
-    StoreCounts, StoreError, StoreErrorKind, StoreResult, Versioned, Watch,
+    StoreCounts, StoreError, StoreErrorKind, StoreResult, Verified, Versioned, Watch,
 };
-use crate::model::{ConversationData, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, History, UserId, UserState};
 use crate::settings::PostgresSettings;
 
 /// The first pause before something is tried again; each next one is twice as long, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// How long a probe may take: less than the server waits for it, so that it says why.
+const PROBE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Keeps groups, marks and custom data in PostgreSQL.
 #[derive(Debug)]
@@ -42,7 +47,6 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     /// Its threads move messages; statements are waited for on the threads of those who ask.
     runtime: Option<Runtime>,
-    read_only: bool,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,10 @@ struct Shared {
     timeout: Duration,
     questions: Questions,
     commits: Commits,
+    histories: Histories,
     news: News,
+    /// Whether this host leaves the database as it is.
+    read_only: bool,
     /// Whether statements are prepared: until something between shows that it does not keep track of them.
     prepared: AtomicBool,
     committed: AtomicU64,
@@ -93,7 +100,24 @@ impl PostgresStore {
         });
         let (before, after) = versions?;
         check_schema(&address, after)?;
+        // Begins the history, for those who come to read before a host does.
+        drop(Self::open_as(url, &PostgresSettings { listen: false, ..settings.clone() }, false, false)?);
         Ok((number(before), number(after)))
+    }
+
+    /// Begins a new history of a database that was set back by means that cannot be noticed. Hosts may be running on it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStore::open`].
+    pub fn begin_history(url: &str, settings: &PostgresSettings) -> StoreResult<History> {
+        let store = Self::open_as(url, &PostgresSettings { listen: false, ..settings.clone() }, false, false)?;
+        loop {
+            let old = store.history()?;
+            if let Some(new) = store.wait(store.shared.begin_history(Some(old)))? {
+                return Ok(new);
+            }
+        }
     }
 
     fn open_as(url: &str, settings: &PostgresSettings, migrate: bool, read_only: bool) -> StoreResult<Self> {
@@ -101,22 +125,26 @@ impl PostgresStore {
         let address = Arc::new(if read_only { address } else { address.for_writing() });
         let runtime = runtime()?;
         let (news, changed) = News::new(settings.listen && !read_only);
+        let histories = runtime.block_on(async {
+            let mut client = connect(&address).await?;
+            let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
+            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
+            check_promises(&client, &address).await?;
+            Histories::of(&client).await.map_err(|error| in_schema(&address, &error))
+        })?;
         let shared = Arc::new(Shared {
             pool: address.pool(settings)?,
             address: Arc::clone(&address),
             timeout: settings.timeout(),
-            questions: Questions::new(),
+            questions: Questions::new(&histories.elsewhere),
             commits: Commits::new(settings.timeout_ms),
+            histories,
             news,
+            read_only,
             prepared: AtomicBool::new(settings.prepare),
             committed: AtomicU64::new(0),
         });
-        runtime.block_on(async {
-            let mut client = connect(&address).await?;
-            let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
-            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
-            check_promises(&client, &address).await
-        })?;
+        runtime.block_on(shared.settle_history())?;
         if let Some(changed) = changed {
             runtime.spawn(follow::tell(Arc::downgrade(&shared), changed));
         }
@@ -124,7 +152,7 @@ impl PostgresStore {
             runtime.spawn(follow::listen(Arc::downgrade(&shared)));
         }
         runtime.spawn(follow::poll(Arc::downgrade(&shared)));
-        Ok(Self { shared, runtime: Some(runtime), read_only })
+        Ok(Self { shared, runtime: Some(runtime) })
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
@@ -334,6 +362,27 @@ impl Shared {
         }
     }
 
+    /// Writes a row and removes it in the same transaction, which the database flushes: a database that only takes reads, or
+    /// whose disk is full, shows it. Nobody sees the row, and probes of several hosts do not wait for each other.
+    async fn probe(&self) -> StoreResult<()> {
+        let deadline = Instant::now() + self.timeout.min(PROBE_PATIENCE);
+        // No user has this id.
+        let (user, version) = ("", fastrand::i64(1..));
+        let probe = format!(
+            "INSERT INTO convgroups.log (user_id, version, token, origin, events) VALUES ('{user}', {version}, '', '', '');
+             DELETE FROM convgroups.log WHERE user_id = '{user}' AND version = {version}"
+        );
+        let mut pause = Pause::default();
+        loop {
+            match self.once(deadline, async |lease| lease.execute(&probe).await).await {
+                Ok(()) => return Ok(()),
+                // A connection that was lost in the meantime, or leads to a server that has become a standby.
+                Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {}
+                Err(trouble) => return Err(self.failed(&trouble, kind_of(&trouble))),
+            }
+        }
+    }
+
     fn failed(&self, trouble: &Trouble, kind: StoreErrorKind) -> StoreError {
         StoreError::new(kind, format!("{}: {trouble}", self.address.name()))
     }
@@ -435,7 +484,7 @@ impl Store for PostgresStore {
     }
 
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
-        if self.read_only {
+        if self.shared.read_only {
             let message = format!("{} was opened to be read only", self.shared.address.name());
             return Err(StoreError::new(StoreErrorKind::Unusable, message));
         }
@@ -458,11 +507,40 @@ impl Store for PostgresStore {
         result
     }
 
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
-        let (id, from, limit) = (user.as_str(), number(after.0), i64::from(limit.min(MAX_BATCH)));
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
+        let (id, from, limit) = (user.as_str(), number(after.version.0), i64::from(limit.min(MAX_BATCH)));
         let params: Params<'_> = &[&id, &from, &limit];
-        let changes = self.read(&self.shared.questions.changes, params, |row| read::changes(row, after))?;
-        changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)
+        let shared = &self.shared;
+        let mut settled = shared.read_only;
+        loop {
+            let changes = self.read(&shared.questions.changes, params, |row| read::changes(row, after))?;
+            let (history, elsewhere, changes) = changes;
+            if !elsewhere || !shared.histories.comparable.load(Ordering::Relaxed) {
+                // Should a new history begin before the state is read, the next read has it again.
+                return Ok((history, changes.map_or_else(|| self.state(user).map(Changes::Full), Ok)?));
+            }
+            if settled {
+                // Nobody has begun a new history yet, and this host cannot: what it says is of none that there will be.
+                return Ok((History::random(), Changes::Full(self.state(user)?)));
+            }
+            self.wait(shared.settle_history())?;
+            settled = true;
+        }
+    }
+
+    fn history(&self) -> StoreResult<History> {
+        self.wait(self.shared.settle_history())?.ok_or_else(|| {
+            let message = format!("{}: the table convgroups.history is empty", self.shared.address.name());
+            StoreError::new(StoreErrorKind::Corrupt, message)
+        })
+    }
+
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        self.wait(async {
+            let address = &self.shared.address;
+            let mut client = connect(address).await?;
+            verify::verify(&mut client, found).await.map_err(|trouble| self.shared.failed(&trouble, kind_of(&trouble)))
+        })
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {
@@ -488,11 +566,9 @@ impl Store for PostgresStore {
     }
 
     fn health(&self) -> StoreResult<()> {
-        let standby = self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1))?;
-        if standby && !self.read_only {
-            let message = format!("{} is a standby, which cannot be written to", self.shared.address.name());
-            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        if self.shared.read_only {
+            return self.read(&self.shared.questions.health, &[], |row| statement::column::<bool>(row, 1)).map(drop);
         }
-        Ok(())
+        self.wait(self.shared.probe())
     }
 }

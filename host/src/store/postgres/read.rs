@@ -3,8 +3,9 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
 
+use super::history;
 use super::statement::{Statement, Trouble, column};
-use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, GroupState, History, LoggedChange, UserId, UserState, Version};
 use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Memberships, Versioned, log_reaches};
 
 /// The statements. `$1` is the user, but for those about all users.
@@ -41,7 +42,8 @@ const DATA: &str = "ARRAY(SELECT conversation_id FROM found ORDER BY conversatio
     ARRAY(SELECT custom_data FROM found ORDER BY conversation_id)";
 
 impl Questions {
-    pub(super) fn new() -> Self {
+    /// `elsewhere` says whether the history was begun in another database.
+    pub(super) fn new(elsewhere: &str) -> Self {
         let (text, texts, number) = (Type::TEXT, Type::TEXT_ARRAY, Type::INT8);
         let of_user = |rest: &str, types: &[Type]| {
             let version = "SELECT version FROM convgroups.users WHERE user_id = $1";
@@ -141,7 +143,10 @@ impl Questions {
                  (SELECT min(version) FROM convgroups.log WHERE user_id = $1),
                  ARRAY(SELECT version FROM recent ORDER BY version),
                  ARRAY(SELECT origin FROM recent ORDER BY version),
-                 ARRAY(SELECT events FROM recent ORDER BY version)",
+                 ARRAY(SELECT events FROM recent ORDER BY version),
+                 (SELECT identity FROM convgroups.history), ELSEWHERE"
+                    .replace("ELSEWHERE", elsewhere)
+                    .as_str(),
                 &[number.clone(), number.clone()],
             ),
             commit: of_user(
@@ -284,18 +289,21 @@ pub(super) fn state(row: &Row) -> Decoded<UserState> {
     Ok(UserState { groups, conversations: conversations(row, 6)? })
 }
 
-/// The changes after a version; nothing when the log does not reach.
-pub(super) fn changes(row: &Row, after: Version) -> Decoded<Option<Changes>> {
+/// The history, whether it was begun in another database, and the changes after an event; nothing when the log does not reach.
+pub(super) fn changes(row: &Row, after: EventId) -> Decoded<(History, bool, Option<Changes>)> {
+    let history = column::<Option<&str>>(row, 6)?.map(history::decode).transpose()?;
+    let history = history.ok_or_else(|| Trouble::Unreadable("the table convgroups.history is empty".to_owned()))?;
+    let elsewhere = column::<Option<bool>>(row, 7)?.unwrap_or_default();
     let current = version(row)?.unwrap_or_default();
     let oldest = column::<Option<i64>>(row, 2)?.map(checked_version).transpose()?;
-    if !log_reaches(after, oldest, current) {
-        return Ok(None);
+    if !log_reaches(after, history, oldest, current) {
+        return Ok((history, elsewhere, None));
     }
     let logged = column::<Vec<&str>>(row, 4)?.into_iter().zip(column::<Vec<&str>>(row, 5)?);
     let changes = column::<Vec<i64>>(row, 3)?.into_iter().zip(logged).map(|(version, (origin, events))| {
         Ok(LoggedChange { version: checked_version(version)?, origin: json(origin)?, events: json(events)? })
     });
-    changes.collect::<Decoded<_>>().map(|changes| Some(Changes::Since(changes)))
+    Ok((history, elsewhere, Some(Changes::Since(changes.collect::<Decoded<_>>()?))))
 }
 
 pub(super) fn users(row: &Row) -> Decoded<Vec<UserId>> {

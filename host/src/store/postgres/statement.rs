@@ -73,9 +73,21 @@ pub(super) enum Trouble {
 /// The error with its reason; the driver's own text has only one of both.
 pub(super) fn describe(error: &Error) -> String {
     match (error.as_db_error(), std::error::Error::source(error)) {
-        (Some(db), _) => format!("{} (SQLSTATE {})", db.message(), db.code().code()),
+        (Some(db), _) => format!("{} (SQLSTATE {}{})", db.message(), db.code().code(), hint(db.code())),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
+    }
+}
+
+/// What to do about it, where the database does not say.
+fn hint(code: &SqlState) -> &'static str {
+    match *code {
+        SqlState::READ_ONLY_SQL_TRANSACTION => {
+            ": the server is a standby, or read-only by default_transaction_read_only, which some providers set when a disk \
+             is full"
+        }
+        SqlState::DISK_FULL => ": free space on the database's disk",
+        _ => "",
     }
 }
 

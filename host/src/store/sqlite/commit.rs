@@ -1,14 +1,16 @@
 //! The thread that commits: takes what waits, and makes it durable with one flush.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, ffi, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, ffi, params};
 
+use super::file::{self, FileMark, Writable};
+use super::lock::OpenFiles;
 use super::read::group_id;
-use super::{failed, file};
+use super::{describe, failed, history, marks};
 use crate::model::{Change, ConversationData, Positions, Version};
 use crate::store::{Commit, CommitOutcome, StoreCounts, StoreError, StoreErrorKind, StoreResult, Watchers};
 
@@ -22,7 +24,7 @@ pub(super) enum Job {
         logged: Option<Logged>,
         reply: SyncSender<StoreResult<CommitOutcome>>,
     },
-    /// Whether the file can be written.
+    /// Whether a change reaches the disk.
     Probe {
         reply: SyncSender<StoreResult<()>>,
     },
@@ -47,17 +49,25 @@ impl Progress {
 
 pub(super) struct Committer {
     path: PathBuf,
+    /// Only these are opened again after a failure, and only as long as they are at their paths is anything acknowledged.
+    files: Arc<OpenFiles>,
     progress: Arc<Progress>,
     /// Nothing after a failure, until the file can be opened again.
-    connection: Option<Connection>,
+    writable: Option<Writable>,
     max_batch: usize,
     /// Whether the log must stay as it is until the file is opened by another process.
     keeps_log: bool,
 }
 
 impl Committer {
-    pub(super) fn new(path: PathBuf, connection: Connection, max_batch: usize, progress: Arc<Progress>) -> Self {
-        Self { path, progress, connection: Some(connection), max_batch, keeps_log: false }
+    pub(super) fn new(
+        path: PathBuf,
+        files: Arc<OpenFiles>,
+        writable: Writable,
+        max_batch: usize,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self { path, files, progress, writable: Some(writable), max_batch, keeps_log: false }
     }
 
     /// Works until nobody can send jobs any more.
@@ -67,85 +77,143 @@ impl Committer {
             let batch: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(self.max_batch - 1)).collect();
             self.work(batch);
         }
+        // The files at the path may be another store's by now.
+        let Some(mut writable) = self.writable.filter(|_| !self.keeps_log && self.files.check().is_ok()) else {
+            return;
+        };
+        if let FileMark::Noted = writable.file_mark
+            && let Err(error) = history::mark_anew(&mut writable, &self.path)
+        {
+            let error = describe(&error);
+            tracing::warn!(error, "{} could not be marked: the next start begins a new history", self.path.display());
+        }
+        // Lets SQLite take over the log and delete it.
+        if let Err(error) = file::take_over_log_on_close(&writable.connection) {
+            tracing::warn!(error = describe(&error), "the log of {} is left", self.path.display());
+        }
     }
 
     fn work(&mut self, batch: Vec<Job>) {
-        let mut commits = Vec::with_capacity(batch.len());
+        let (mut commits, mut probes) = (Vec::with_capacity(batch.len()), Vec::new());
         for job in batch {
             match job {
                 Job::Commit { commit, logged, reply } => commits.push((Prepared { commit, logged }, reply)),
-                // Who asked may have gone; then nobody wants to know.
-                Job::Probe { reply } => drop(reply.send(self.probe())),
+                Job::Probe { reply } => probes.push(reply),
             }
         }
-        if commits.is_empty() {
-            return;
+        if !commits.is_empty() {
+            for (reply, result) in self.commit(commits) {
+                // The caller may have gone; then nobody wants to know.
+                let _ = reply.send(result);
+            }
         }
-        for (reply, result) in self.commit(commits) {
-            // As above.
-            let _ = reply.send(result);
+        if probes.is_empty() {
+            return self.take_over_log();
         }
+        let result = self.probe();
+        // Before the reply, so that it stands for everything that a commit brings about.
         self.take_over_log();
+        for reply in probes {
+            let _ = reply.send(result.clone());
+        }
     }
 
     /// Takes a long log over into the file, unless a flush of the file has failed before: then nobody knows which pages
     /// of it have reached the disk, though SQLite would not write them again. The log still has them all.
     fn take_over_log(&mut self) {
-        let Some(connection) = self.connection.as_ref().filter(|_| !self.keeps_log) else { return };
-        let Err(error) = file::take_over_long_log(connection) else { return };
+        let Some(writable) = self.writable.as_mut().filter(|_| !self.keeps_log) else { return };
+        let error = match file::take_over_long_log(&writable.connection) {
+            Ok(pages) => {
+                writable.mark_due = pages.all_moved();
+                return;
+            }
+            Err(error) => error,
+        };
         let flush_failed = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC);
+        let (path, error) = (self.path.display(), describe(&error));
         if !flush_failed {
-            tracing::warn!(%error, "the log could not be taken over into {}; trying again", self.path.display());
+            tracing::warn!(%error, "the log could not be taken over into {path}; trying again");
             return;
         }
-        let path = self.path.display();
         tracing::error!(%error, "could not flush {path}; its log is kept and grows until this host is started again");
         self.keeps_log = true;
-        if let Err(error) = file::keep_log(connection) {
-            tracing::error!(%error, "the log of {path} cannot be kept");
-        }
     }
 
+    /// Changes something of no meaning, and flushes it.
     fn probe(&mut self) -> StoreResult<()> {
-        let path = self.path.clone();
-        let probe = |connection: &mut Connection| {
-            connection.transaction_with_behavior(TransactionBehavior::Immediate)?.rollback()
-        };
-        probe(self.connection()?).map_err(|error| failed("write to", &path, &error))
+        let (path, files) = (self.path.clone(), Arc::clone(&self.files));
+        files.check()?;
+        let writable = self.writable()?;
+        let result = begin(writable)
+            .and_then(|transaction| {
+                marks::probe(&transaction)?;
+                transaction.commit()
+            })
+            .map_err(|error| failed("write to", &path, &error));
+        match result {
+            Ok(()) => {
+                writable.committed(&path);
+                files.check()
+            }
+            Err(error) => {
+                // As after a batch: what a flush that failed has left is not built on.
+                self.writable = None;
+                Err(error)
+            }
+        }
     }
 
     fn commit(&mut self, commits: Vec<(Prepared, SyncSender<StoreResult<CommitOutcome>>)>) -> Vec<CommitReply> {
-        let path = self.path.clone();
-        let result = self.connection().and_then(|connection| commit_all(connection, &commits, &path));
-        match result {
-            Ok(outcomes) => {
-                self.progress.flushes.fetch_add(1, Ordering::Relaxed);
-                self.progress.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
-                for ((prepared, _), outcome) in commits.iter().zip(&outcomes) {
-                    if let Ok(CommitOutcome::Committed(_)) = outcome {
-                        self.progress.watchers.notify(&prepared.commit.user);
+        let mut results: Vec<Option<StoreResult<CommitOutcome>>> = commits.iter().map(|_| None).collect();
+        loop {
+            let left: Vec<usize> = (0..commits.len()).filter(|&at| results[at].is_none()).collect();
+            if left.is_empty() {
+                break;
+            }
+            let (path, files) = (self.path.clone(), Arc::clone(&self.files));
+            let attempt = self.writable().map_err(|error| Broken::Batch { error, reopen: false });
+            match attempt.and_then(|writable| commit_all(writable, &files, &commits, &left, &path)) {
+                Ok(outcomes) => {
+                    self.progress.flushes.fetch_add(1, Ordering::Relaxed);
+                    self.progress.commits.fetch_add(left.len() as u64, Ordering::Relaxed);
+                    for (at, outcome) in left.into_iter().zip(outcomes) {
+                        if let Ok(CommitOutcome::Committed(_)) = outcome {
+                            self.progress.watchers.notify(&commits[at].0.commit.user);
+                        }
+                        results[at] = Some(outcome);
                     }
                 }
-                commits.into_iter().map(|(_, reply)| reply).zip(outcomes).collect()
-            }
-            Err(error) => {
-                tracing::error!(%error, commits = commits.len(), "a batch of commits failed; opening the store again");
-                // Whatever state the connection is in, it ends here.
-                self.connection = None;
-                commits.into_iter().map(|(_, reply)| (reply, Err(error.clone()))).collect()
+                Err(Broken::One { at, error, reopen }) => {
+                    tracing::error!(%error, "a commit failed; committing those beside it without it");
+                    if reopen {
+                        self.writable = None;
+                    }
+                    results[at] = Some(Err(error));
+                }
+                Err(Broken::Batch { error, reopen }) => {
+                    tracing::error!(%error, commits = left.len(), "a batch of commits failed");
+                    if reopen {
+                        // Whatever state the connection is in, it ends here.
+                        self.writable = None;
+                    }
+                    for at in left {
+                        results[at] = Some(Err(error.clone()));
+                    }
+                }
             }
         }
+        commits.into_iter().zip(results).filter_map(|((_, reply), result)| Some((reply, result?))).collect()
     }
 
-    fn connection(&mut self) -> StoreResult<&mut Connection> {
-        match &mut self.connection {
-            Some(connection) => Ok(connection),
+    fn writable(&mut self) -> StoreResult<&mut Writable> {
+        match &mut self.writable {
+            Some(writable) => Ok(writable),
             closed => {
-                let connection = file::open_writer(&self.path)?;
-                if self.keeps_log {
-                    file::keep_log(&connection).map_err(|error| failed("open", &self.path, &error))?;
-                }
-                Ok(closed.insert(connection))
+                // Missing files would be created, and another store's would be taken for this one's.
+                self.files.check()?;
+                let writable = file::open_writer(&self.path, false)?;
+                self.files.check()?;
+                Ok(closed.insert(writable))
             }
         }
     }
@@ -163,35 +231,90 @@ pub(super) struct Logged {
     pub(super) events: String,
 }
 
-/// Applies all commits and flushes once. Each has its own outcome; an error is everybody's.
+/// What a failure of SQLite, or of the file, means for a batch.
+enum Broken {
+    /// This commit failed while it was applied. Nothing is committed, and the others can be without it.
+    One {
+        at: usize,
+        error: StoreError,
+        /// Whether the connection can no longer be used.
+        reopen: bool,
+    },
+    /// The batch failed.
+    Batch { error: StoreError, reopen: bool },
+}
+
+/// Begins a transaction that writes. If it may be the first of a WAL, it has a new mark; so it has if it is the first of a host.
+/// When it is committed, [`Writable::committed`] is to be called.
+pub(super) fn begin(writable: &mut Writable) -> rusqlite::Result<Transaction<'_>> {
+    let Writable { connection, mark_due, file_mark } = writable;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if *mark_due {
+        marks::renew(&transaction)?;
+    }
+    if !matches!(file_mark, FileMark::Noted) {
+        *file_mark = FileMark::Given(history::mark(&transaction)?);
+    }
+    Ok(transaction)
+}
+
+/// Applies those commits and flushes once. Each has its own outcome.
 fn commit_all<T>(
-    connection: &mut Connection,
+    writable: &mut Writable,
+    files: &OpenFiles,
     commits: &[(Prepared, T)],
-    path: &std::path::Path,
-) -> StoreResult<Vec<StoreResult<CommitOutcome>>> {
-    let write_failed = |error: rusqlite::Error| failed("write to", path, &error);
-    let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(write_failed)?;
-    let mut outcomes = Vec::with_capacity(commits.len());
-    for (prepared, _) in commits {
-        let savepoint = transaction.savepoint().map_err(write_failed)?;
-        match apply(&savepoint, prepared) {
+    left: &[usize],
+    path: &Path,
+) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
+    files.check().map_err(|error| Broken::Batch { error, reopen: false })?;
+    let outcomes = match apply_all(writable, commits, left, path) {
+        Err(Broken::One { at, error, reopen }) => {
+            // Undone, unless the connection is broken.
+            let reopen = reopen || !writable.connection.is_autocommit();
+            return Err(Broken::One { at, error, reopen });
+        }
+        result => result?,
+    };
+    writable.committed(path);
+    // Only now is it known where the flush went: to a file that was moved away, nobody will find it.
+    let unknown = |error| StoreError { kind: StoreErrorKind::OutcomeUnknown, ..error };
+    files.check().map_err(|error| Broken::Batch { error: unknown(error), reopen: false })?;
+    Ok(outcomes)
+}
+
+fn apply_all<T>(
+    writable: &mut Writable,
+    commits: &[(Prepared, T)],
+    left: &[usize],
+    path: &Path,
+) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
+    let mut transaction =
+        begin(writable).map_err(|error| Broken::Batch { error: failed("write to", path, &error), reopen: true })?;
+    let mut outcomes = Vec::with_capacity(left.len());
+    for &at in left {
+        let broken = |error: rusqlite::Error| {
+            let reopen = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
+            Broken::One { at, error: failed("write to", path, &error), reopen }
+        };
+        let savepoint = transaction.savepoint().map_err(broken)?;
+        match apply(&savepoint, &commits[at].0) {
             Ok(outcome) => {
-                savepoint.commit().map_err(write_failed)?;
+                savepoint.commit().map_err(broken)?;
                 outcomes.push(Ok(outcome));
             }
             Err(Misfit::Change(what)) => {
                 // Takes back what was done of this one.
-                savepoint.finish().map_err(write_failed)?;
+                savepoint.finish().map_err(broken)?;
                 let message = format!("{}: {what}, though nobody has changed it since", path.display());
                 outcomes.push(Err(StoreError::new(StoreErrorKind::Corrupt, message)));
             }
-            Err(Misfit::Sqlite(error)) => return Err(write_failed(error)),
+            Err(Misfit::Sqlite(error)) => return Err(broken(error)),
         }
     }
     transaction.commit().map_err(|error| {
         // The flush may have got part of the way, and what a restart finds is not known from here.
-        let message = format!("could not flush {}: {error}", path.display());
-        StoreError::new(StoreErrorKind::OutcomeUnknown, message)
+        let message = format!("could not flush {}: {}", path.display(), describe(&error));
+        Broken::Batch { error: StoreError::new(StoreErrorKind::OutcomeUnknown, message), reopen: true }
     })?;
     Ok(outcomes)
 }

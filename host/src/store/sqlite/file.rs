@@ -1,6 +1,6 @@
-//! Opening the file: whose it is, of which format, and where it may lie.
+//! Opening the file: its format, its WAL, and how it is read and written.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::failed;
+use super::lock::{Access, can_write, check_names, has_content};
+use super::{describe, failed, history, marks};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// Marks a SQLite file as one of ours ("cvgr").
@@ -16,7 +17,7 @@ const APPLICATION_ID: i32 = 0x6376_6772;
 
 /// The steps from an empty file to the present format. A step that was ever released is never changed; the format's
 /// version is the number of steps taken.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("history.sql")];
 
 /// How long to wait for another process, such as a reader that recovers the file after a crash.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,35 +29,8 @@ const LONG_LOG: u32 = 4000;
 /// Statements that a connection keeps prepared: more than there are in this store.
 const PREPARED_STATEMENTS: usize = 64;
 
-/// Holds the file `PATH-lock`, so that no second host writes to the store.
-#[derive(Debug)]
-pub(super) struct LockFile {
-    _file: File,
-}
-
-impl LockFile {
-    pub(super) fn take(store: &Path) -> StoreResult<Self> {
-        let unusable = |message| StoreError::new(StoreErrorKind::Unusable, message);
-        refuse_network_file_system(store)?;
-        let path = with_suffix(store, "-lock");
-        let file = private()
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| unusable(format!("could not open the lock file {}: {error}", path.display())))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(unusable(format!(
-                "{} is in use by another host; stop that one first, or use commands that only read",
-                store.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(unusable(format!("could not lock {}: {error}", path.display()))),
-        }
-    }
-}
-
 /// To create a file for this user alone: everything of all users is nobody else's business.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
     #[cfg(unix)]
@@ -77,80 +51,106 @@ pub(super) fn absolute(path: &Path) -> StoreResult<PathBuf> {
     Ok(parent(path).canonicalize().map_err(|error| unusable(&error))?.join(name))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Locks and memory maps, on which SQLite's log depends, cannot be trusted across a network.
-#[cfg(target_os = "linux")]
-fn refuse_network_file_system(path: &Path) -> StoreResult<()> {
-    // From linux/magic.h and the file systems' own headers.
-    const NETWORK: [(u32, &str); 6] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
-        (0xff53_4d42, "CIFS"),
-        (0xfe53_4d42, "SMB2"),
-        (0x5346_414f, "AFS"),
-        (0x00c3_6400, "Ceph"),
-    ];
-    let directory = parent(path);
-    let status = rustix::fs::statfs(directory).map_err(|error| {
-        let message = format!("could not open the directory {}: {error}", directory.display());
-        StoreError::new(StoreErrorKind::Unusable, message)
-    })?;
-    // The kernel's type is signed on some machines; the magic numbers are 32 bits.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared as bit patterns")]
-    let kind = status.f_type as u32;
-    match NETWORK.iter().find(|(magic, _)| *magic == kind) {
-        None => Ok(()),
-        Some((_, name)) => Err(StoreError::new(
-            StoreErrorKind::Unusable,
-            format!(
-                "{} lies on a network file system ({name}), where SQLite is not safe; use a local disk",
-                path.display()
-            ),
-        )),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn refuse_network_file_system(_path: &Path) -> StoreResult<()> {
-    Ok(())
-}
-
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The connection that writes. Creates the file and brings it to the present format.
-pub(super) fn open_writer(path: &Path) -> StoreResult<Connection> {
-    // SQLite gives the files beside it the same rights. Where it is there already, it keeps its own; where it cannot be made,
-    // SQLite will say why.
-    let _ = private().create_new(true).open(path);
+/// The number by which the file system tells the file from others; 0 where there is none.
+pub(super) fn number(path: &Path) -> u64 {
+    #[cfg(unix)]
+    let number = |metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
+    #[cfg(not(unix))]
+    let number = |_| 0;
+    std::fs::metadata(path).map_or(0, number)
+}
+
+/// A connection that writes.
+#[derive(Debug)]
+pub(super) struct Writable {
+    pub(super) connection: Connection,
+    /// Whether the next transaction may be the first of a WAL, and so must renew the mark.
+    pub(super) mark_due: bool,
+    /// The mark of the file that this connection has given it; see `history.rs`. Not noted before it is committed.
+    pub(super) file_mark: FileMark,
+}
+
+/// How far a connection is with marking the file.
+#[derive(Debug, Default)]
+pub(super) enum FileMark {
+    #[default]
+    Old,
+    Given(String),
+    Noted,
+}
+
+impl Writable {
+    /// Goes on after a transaction was committed.
+    pub(super) fn committed(&mut self, path: &Path) {
+        self.mark_due = false;
+        if let FileMark::Given(mark) = &self.file_mark {
+            history::take_note(path, path, mark);
+            self.file_mark = FileMark::Noted;
+        }
+    }
+}
+
+/// Opens the locked file for writing and brings it to the present format. Its WAL is checked at the start of a host: later it
+/// is this host's own.
+pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable> {
     let unflushed = |error: std::io::Error| {
-        let message = format!("could not flush the log of {}: {error}", path.display());
+        let message = format!("could not flush the WAL of {}: {error}", path.display());
         StoreError::new(StoreErrorKind::Unavailable, message)
     };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error));
-    // Only looks whether it is a store: what is none is left as it is.
+    // Not created here: there was a file when it was locked, and a new one would be another store.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || connect(path, flags);
+    check_names(path)?;
+    let sound = !check_wal || marks::vouch_for_wal(path, &with_suffix(path, "-wal"))?;
+    // Only looks whether it is a store: a file that is not one is left unchanged.
     let looking = open()?;
     keep_log(&looking).map_err(|error| failed("open", path, &error))?;
     check_format(&looking, path, 0)?;
+    if !sound {
+        marks::check_sound(&looking, path)?;
+    }
     drop(looking);
     write_log_again(path).map_err(unflushed)?;
     let mut connection = open()?;
+    // Until this host ends: were SQLite to delete it, nobody could tell whether somebody else has.
+    keep_log(&connection).map_err(|error| failed("open", path, &error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, &error))?;
     let mode = migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
     if mode != "wal" {
         let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
-    // SQLite does so too when it makes the log, but goes on if it cannot.
+    marks::create(&mut connection).map_err(|error| failed("open", path, &error))?;
+    let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
+    // SQLite does so too when it makes the WAL, but goes on if it cannot.
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
+    Ok(Writable { connection, mark_due, file_mark: FileMark::default() })
+}
+
+/// Opens a file by SQLite, whose temporary data stays in memory: the undo data of a change of more than a few pages would
+/// otherwise go to a temporary file, and where none can be made, as in a container with a read-only root, the change would fail.
+fn connect(path: impl AsRef<Path>, flags: OpenFlags) -> StoreResult<Connection> {
+    let path = path.as_ref();
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
+    connection.pragma_update(None, "temp_store", "memory").map_err(|error| failed("open", path, &error))?;
     Ok(connection)
+}
+
+/// What is structurally wrong with a store: nothing if it is sound. Reads the whole file.
+pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = connection.prepare("PRAGMA quick_check(10)")?;
+    let found: Vec<String> = check.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(if found == ["ok"] { Vec::new() } else { found })
 }
 
 /// Writes what is in the log once more, byte for byte, and flushes it.
@@ -174,11 +174,32 @@ fn write_log_again(store: &Path) -> std::io::Result<()> {
     }
 }
 
+/// How many pages the WAL has, and how many of them a checkpoint has moved into the file.
+pub(super) struct LogPages {
+    all: u32,
+    moved: u32,
+}
+
+impl LogPages {
+    /// Whether the next transaction starts the WAL anew, if no reader is in the way.
+    pub(super) fn all_moved(&self) -> bool {
+        self.all == self.moved
+    }
+}
+
+fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
+    checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)")
+}
+
+fn checkpoint(connection: &Connection, sql: &str) -> rusqlite::Result<LogPages> {
+    connection.prepare_cached(sql)?.query_row([], |row| Ok(LogPages { all: row.get(1)?, moved: row.get(2)? }))
+}
+
 /// Takes the pages in the log over into the file, if there are many, so that the log begins anew with the next commit that
 /// no reader is in the way of.
-pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<()> {
-    let pages: u32 = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
-    if pages < LONG_LOG { Ok(()) } else { connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) }
+pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<LogPages> {
+    let pages = log_pages(connection)?;
+    if pages.all < LONG_LOG { Ok(pages) } else { checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") }
 }
 
 /// Leaves the log as it is when this connection is the last to be closed.
@@ -186,30 +207,59 @@ pub(super) fn keep_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
 }
 
+/// Takes the log over when this connection is the last to be closed, and deletes it.
+pub(super) fn take_over_log_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
+}
+
 /// A connection that reads, possibly beside another process that writes.
-pub(super) fn open_reader(path: &Path) -> StoreResult<Connection> {
-    let connection = open_existing(path)?;
+pub(super) fn open_reader(path: &Path, access: &Access) -> StoreResult<Connection> {
+    let connection = open_existing(path, access)?;
     connection.pragma_update(None, "query_only", true).map_err(|error| failed("open", path, &error))?;
     Ok(connection)
 }
 
-fn open_existing(path: &Path) -> StoreResult<Connection> {
+/// Refuses a store whose WAL belongs to another.
+pub(super) fn refuse_foreign_wal(path: &Path) -> StoreResult<()> {
+    marks::refuse_foreign_wal(path, &with_suffix(path, "-wal"))
+}
+
+fn open_existing(path: &Path, access: &Access) -> StoreResult<Connection> {
+    // First: SQLite would delete the WAL of an empty file.
+    check_names(path)?;
     if !path.exists() {
         let message = format!("there is no store at {}", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
-    // Not read-only to SQLite: after a crash, whoever comes first must replay the log, which writes.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
-    check_format(&connection, path, MIGRATIONS.len())?;
+    let open = || match access {
+        // Not read-only to SQLite: after a crash, the first to open it must recover the WAL, which writes.
+        Access::Shared => connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX),
+        Access::Immutable { .. } => connect(marks::immutable(path), marks::immutable_flags()),
+    };
+    let connection =
+        open().and_then(|connection| check_format(&connection, path, MIGRATIONS.len()).map(|()| connection));
+    let connection = connection.map_err(|error| explain_read_only(path, error))?;
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     // That is for whoever holds the lock file, who alone has written the log again.
     keep_log(&connection).map_err(|error| failed("open", path, &error))?;
     Ok(connection)
 }
 
+/// Says why SQLite could not read a store on a read-only file system.
+fn explain_read_only(path: &Path, error: StoreError) -> StoreError {
+    let wal = with_suffix(path, "-wal");
+    if can_write(parent(path)) || !has_content(&wal) || error.kind == StoreErrorKind::Corrupt {
+        return error;
+    }
+    let message = format!(
+        "{error}; {} has changes, and to read them SQLite needs a directory that can be written: copy both files to one",
+        wal.display()
+    );
+    StoreError::new(error.kind, message)
+}
+
 /// Whether the file is a store of a format between `oldest` and the present one. An empty file is of format 0.
-fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreResult<()> {
+pub(super) fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreResult<()> {
     let read = || -> rusqlite::Result<(i32, i64, i64)> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
@@ -238,7 +288,7 @@ fn check_format(connection: &Connection, path: &Path, oldest: usize) -> StoreRes
 }
 
 /// Sets the connection up and takes the steps that are missing; answers the journal mode that the file is in.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     // Run to its end: it answers first, and only then commits.
     let mode = connection.query_one("PRAGMA journal_mode = wal", [], |row| row.get(0))?;
@@ -259,7 +309,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<String> {
 }
 
 /// Copies everything that is committed into a new file, which appears under its name when it is complete and durable.
-pub(super) fn backup(store: &Path, destination: &Path) -> StoreResult<()> {
+pub(super) fn backup(store: &Path, access: &Access, destination: &Path) -> StoreResult<()> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         let message = format!("could not {what} the backup {}: {error}", destination.display());
         StoreError::new(StoreErrorKind::Unavailable, message)
@@ -274,14 +324,27 @@ pub(super) fn backup(store: &Path, destination: &Path) -> StoreResult<()> {
     }
     let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
     // Reads one snapshot; but it would not run on a connection that is set to queries only.
-    let connection = open_existing(store)?;
+    refuse_foreign_wal(store)?;
+    let connection = open_existing(store, access)?;
     // SQLite writes into a file that is empty.
     private().create_new(true).open(&partial).map_err(|error| failed("write", &error))?;
-    connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &error))?;
+    connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &describe(&error)))?;
+    mark_copy(&partial).map_err(|error| failed("write", &describe(&error)))?;
     let flush = || -> std::io::Result<()> {
         File::options().write(true).open(&partial)?.sync_all()?;
         std::fs::rename(&partial, destination)?;
         File::open(parent(destination))?.sync_all()
     };
     flush().map_err(|error| failed("finish", &error))
+}
+
+/// A WAL of the original must not be taken for one of the copy, and a host that opens the copy, wherever it was put, begins a new
+/// history.
+fn mark_copy(copy: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // The copy has another name until it is flushed: a file beside it would protect nothing.
+    connection.query_one("PRAGMA journal_mode = memory", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "off")?;
+    connection.execute("UPDATE history SET mark = ?1", [history::COPY])?;
+    marks::renew_copy(&connection)
 }

@@ -5,7 +5,12 @@
 
 mod commit;
 mod file;
+mod history;
+mod lock;
+mod marks;
 mod read;
+mod restore;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +19,15 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 
 use self::commit::{Committer, Job, Logged, Progress};
-use self::file::LockFile;
+use self::lock::{Access, Lock, OpenFiles};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Memberships, Store, StoreCounts, StoreError,
-    StoreErrorKind, StoreResult, Versioned, Watch,
+    StoreErrorKind, StoreResult, Verified, Versioned, Watch,
 };
-use crate::model::{ConversationData, UserId, UserState, Version};
+use crate::model::{ConversationData, EventId, History, UserId, UserState};
 
 /// Commits that may wait for the committer; the next one is turned away.
 const QUEUE: usize = 16_384;
@@ -31,8 +36,10 @@ const QUEUE: usize = 16_384;
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    /// Connections at rest. There are as many as were ever needed at once: calls in flight, event readers, exports.
-    readers: Mutex<Vec<Connection>>,
+    /// Connections at rest, and the file's number when they were made. There are as many as were ever needed at once: calls in
+    /// flight, event readers, exports.
+    readers: Mutex<Vec<(u64, Connection)>>,
+    access: Access,
     /// Nothing in a store that was opened to read.
     writer: Option<Writer>,
 }
@@ -42,7 +49,9 @@ struct Writer {
     progress: Arc<Progress>,
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
-    _lock: LockFile,
+    files: Arc<OpenFiles>,
+    /// Dropped last: SQLite must have closed the file.
+    _lock: Lock,
 }
 
 impl SqliteStore {
@@ -59,30 +68,36 @@ impl SqliteStore {
     /// As [`SqliteStore::open`], with so many commits for each flush.
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
-        let lock = LockFile::take(&path)?;
-        let connection = file::open_writer(&path)?;
+        let lock = Lock::take(&path)?;
+        let mut writable = file::open_writer(&path, true)?;
+        history::go_on(&mut writable, &path)?;
+        let files = Arc::new(OpenFiles::note(&path, &lock)?);
         let (jobs, queue) = sync_channel(QUEUE);
         let progress = Arc::<Progress>::default();
-        let committer = Committer::new(path.clone(), connection, max_batch, Arc::clone(&progress));
+        let committer = Committer::new(path.clone(), Arc::clone(&files), writable, max_batch, Arc::clone(&progress));
         let thread = std::thread::Builder::new()
             .name("convgroups-commit".to_owned())
             .spawn(move || committer.run(&queue))
             .map_err(|error| {
                 StoreError::new(StoreErrorKind::Unusable, format!("could not start the committing thread: {error}"))
             })?;
-        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), _lock: lock };
-        Ok(Self { path, readers: Mutex::default(), writer: Some(writer) })
+        let writer = Writer { progress, jobs: Some(jobs), thread: Some(thread), files, _lock: lock };
+        Ok(Self { path, readers: Mutex::default(), access: Access::Shared, writer: Some(writer) })
     }
 
     /// Opens a file to read it, beside a host that may be writing to it.
     ///
     /// # Errors
     ///
-    /// When there is no such file, it is not a store, or of another format; or it cannot be opened.
+    /// When there is no such file, it is not a store, of another format, or has a WAL that is not its own; or it cannot be
+    /// opened.
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
-        let reader = file::open_reader(&path)?;
-        Ok(Self { path, readers: Mutex::new(vec![reader]), writer: None })
+        let access = Access::to(&path);
+        file::refuse_foreign_wal(&path)?;
+        let number = file::number(&path);
+        let reader = file::open_reader(&path, &access)?;
+        Ok(Self { path, readers: Mutex::new(vec![(number, reader)]), access, writer: None })
     }
 
     /// Makes a consistent copy of everything that is committed, while a host may be writing.
@@ -91,22 +106,61 @@ impl SqliteStore {
     ///
     /// When the destination exists or cannot be written, or the store fails.
     pub fn backup(&self, destination: impl AsRef<Path>) -> StoreResult<()> {
-        file::backup(&self.path, destination.as_ref())
+        file::backup(&self.path, &self.access, destination.as_ref())
+    }
+
+    /// Puts a backup in the place of the store at a path, if there is one. It begins a new history, which is returned. Whatever
+    /// fails, and whenever this is interrupted, the path has the store that was there or the whole new one.
+    ///
+    /// # Errors
+    ///
+    /// When a host or another program has the store open; when the backup is damaged or not a store; or when a file cannot be
+    /// written. The store is as it was then.
+    pub fn restore(backup: impl AsRef<Path>, store: impl AsRef<Path>) -> StoreResult<History> {
+        restore::restore(backup.as_ref(), &file::absolute(store.as_ref())?)
+    }
+
+    /// Begins a new history of the store at a path, where it was set back by means that cannot be noticed.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`]; or when there is no store.
+    pub fn begin_history(path: impl AsRef<Path>) -> StoreResult<History> {
+        let path = file::absolute(path.as_ref())?;
+        // There must be one.
+        drop(file::open_reader(&path, &Access::Shared)?);
+        let _lock = Lock::take(&path)?;
+        let mut writable = file::open_writer(&path, true)?;
+        let history = History::random();
+        history::begin(&mut writable, &path, history).map_err(|error| failed("write to", &path, &error))?;
+        file::take_over_log_on_close(&writable.connection).map_err(|error| failed("write to", &path, &error))?;
+        Ok(history)
     }
 
     fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        // A host holds on to its file. Who only reads may outlive a restore, and would go on reading a file without a name.
+        let number = if self.writer.is_some() { 0 } else { file::number(&self.path) };
         // The guard must not live on while the connection is used.
-        let resting = self.readers.lock().pop();
+        let resting = self.readers.lock().pop().filter(|(of, _)| *of == number);
         let mut reader = match resting {
-            Some(reader) => reader,
-            None => file::open_reader(&self.path)?,
+            Some((_, reader)) => reader,
+            None => self.new_reader()?,
         };
         let result = read(&mut reader).map_err(|error| self.failed("read", &error));
         // A connection that failed may be in the middle of something; the next reader gets a new one.
         if result.is_ok() {
-            self.readers.lock().push(reader);
+            self.readers.lock().push((number, reader));
         }
         result
+    }
+
+    fn new_reader(&self) -> StoreResult<Connection> {
+        let check = || self.writer.as_ref().map_or(Ok(()), |writer| writer.files.check());
+        // SQLite would create a WAL that is missing, and another database may have taken the place of this one.
+        check()?;
+        let reader = file::open_reader(&self.path, &self.access)?;
+        check()?;
+        Ok(reader)
     }
 
     fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
@@ -154,7 +208,25 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
         ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, format!("could not {what} {}: {error}", path.display()))
+    StoreError::new(kind, format!("could not {what} {}: {}", path.display(), describe(error)))
+}
+
+/// The error with SQLite's extended code, which tells apart what it has one text for, and what to do.
+fn describe(error: &rusqlite::Error) -> String {
+    let Some(code) = error.sqlite_error().map(|error| error.extended_code) else { return error.to_string() };
+    let hint = match (code, code & 0xff) {
+        (ffi::SQLITE_IOERR_GETTEMPPATH, _) => "no directory for temporary files can be written",
+        (ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC, _) => "the disk could not flush: see the system's log",
+        (_, ffi::SQLITE_FULL) => "there is no room: free some, or raise the quota",
+        (_, ffi::SQLITE_IOERR) => "the disk fails or is full: see its free space and the system's log",
+        (_, ffi::SQLITE_READONLY | ffi::SQLITE_PERM) => "the file or its directory cannot be written by this process",
+        (_, ffi::SQLITE_CANTOPEN) => "see the permissions of the file, of those beside it and of their directory",
+        (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => "put a backup in place: convgroups restore FILE",
+        (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => "another program holds the file: stop it",
+        (_, ffi::SQLITE_NOMEM) => "there is no memory left",
+        _ => return format!("{error} (SQLite's code {code})"),
+    };
+    format!("{error} (SQLite's code {code}: {hint})")
 }
 
 impl Drop for Writer {
@@ -225,8 +297,16 @@ impl Store for SqliteStore {
         self.ask(commit.deadline, |reply| Job::Commit { commit, logged, reply })
     }
 
-    fn changes(&self, user: &UserId, after: Version, limit: u32) -> StoreResult<Changes> {
+    fn changes_after(&self, user: &UserId, after: EventId, limit: u32) -> StoreResult<(History, Changes)> {
         self.with_reader(|reader| read::changes(reader, user, after, limit))
+    }
+
+    fn history(&self) -> StoreResult<History> {
+        self.with_reader(|reader| history::read(reader))
+    }
+
+    fn verify(&self, found: &mut dyn FnMut(String)) -> StoreResult<Verified> {
+        self.with_reader(|reader| verify::verify(reader, found))
     }
 
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>> {

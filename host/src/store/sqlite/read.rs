@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::model::{ConversationData, GroupState, LoggedChange, UserId, UserState, Version};
+use super::history;
+use crate::model::{ConversationData, EventId, GroupState, History, LoggedChange, UserId, UserState, Version};
 use crate::store::{
     Changes, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Versioned, log_reaches,
 };
@@ -194,21 +195,27 @@ pub(super) fn state(connection: &mut Connection, user: &UserId) -> Read<Versione
     with_user(connection, user, UserState::default, state_of)
 }
 
-pub(super) fn changes(connection: &mut Connection, user: &UserId, after: Version, limit: u32) -> Read<Changes> {
+pub(super) fn changes(
+    connection: &mut Connection,
+    user: &UserId,
+    after: EventId,
+    limit: u32,
+) -> Read<(History, Changes)> {
     with_user_row(connection, user, |transaction, user| {
+        let history = history::read(transaction)?;
         let nobody = UserRow { id: 0, version: Version::default() };
         let UserRow { id, version } = user.unwrap_or(nobody);
         let mut oldest = transaction.prepare_cached("SELECT min(version) FROM log WHERE user = ?1")?;
         let oldest: Option<u64> = oldest.query_row([id], |row| row.get(0))?;
-        if !log_reaches(after, oldest.map(Version), version) {
+        if !log_reaches(after, history, oldest.map(Version), version) {
             let value = state_of(transaction, id)?;
-            return Ok(Changes::Full(Versioned { version, value }));
+            return Ok((history, Changes::Full(Versioned { version, value })));
         }
         let mut log = transaction.prepare_cached(
             "SELECT version, origin, events FROM log WHERE user = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
         )?;
-        let changes = log.query_map(params![id, after.0, limit.min(MAX_BATCH)], logged_change)?;
-        changes.collect::<Read<_>>().map(Changes::Since)
+        let changes = log.query_map(params![id, after.version.0, limit.min(MAX_BATCH)], logged_change)?;
+        Ok((history, Changes::Since(changes.collect::<Read<_>>()?)))
     })
 }
 
@@ -318,6 +325,6 @@ fn logged_change(row: &Row<'_>) -> Read<LoggedChange> {
 }
 
 /// Something in the file is not what this program writes.
-fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn invalid(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
 }
