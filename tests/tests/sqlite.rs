@@ -417,7 +417,7 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
     let directory = temporary();
     let path = directory.path().join("store.db");
     let store = SqliteStore::open(&path).expect("opens");
-    let mut images: Vec<(tempfile::TempDir, std::path::PathBuf, u64)> = Vec::new();
+    let mut images = Vec::new();
     let mut files: Vec<Vec<u8>> = Vec::new();
     let mut checkpoints = 0;
     // Enough for several checkpoints, which come at 4000 pages.
@@ -434,24 +434,26 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
         if version.is_multiple_of(20) || checkpoint {
             let directory = temporary();
             let path = crash_image(&path, directory.path());
-            images.push((directory, path, version + 1));
+            images.push((directory, path, store.state(&user("alice")).expect("reads")));
             files.push(file);
         }
     }
     assert!(checkpoints >= 2, "there were only {checkpoints} checkpoints");
     let [mut opened, mut refused] = [0; 2];
     for (file, bytes) in files.iter().enumerate() {
-        for (wal, (_, image, version)) in images.iter().enumerate() {
+        for (wal, (_, image, state)) in images.iter().enumerate() {
             let directory = temporary();
             let path = crash_image(image, directory.path());
             std::fs::write(&path, bytes).expect("writes");
             let what = format!("file {file} with WAL {wal}");
-            let reader = SqliteStore::open_read_only(&path).map(|store| store.groups(&user("alice")));
+            let reader = SqliteStore::open_read_only(&path).map(|store| store.state(&user("alice")));
             match SqliteStore::open(&path) {
                 Ok(store) => {
-                    let read = store.groups(&user("alice")).expect(&what);
-                    assert_eq!(read.version.0, *version, "{what}");
-                    assert_eq!(reader.expect("as for a host").expect("reads"), read, "{what}");
+                    let read = store.state(&user("alice")).expect(&what);
+                    // The WAL has nothing for a newer file of the same history, if only a probe was written to it.
+                    let right = read == *state || (*bytes != files[wal] && read == images[file].2);
+                    assert!(right, "{what}: {:?} was read, {:?} is right", read.version, state.version);
+                    assert!(reader.expect("as for a host").expect("reads") == read, "{what}");
                     opened += 1;
                 }
                 Err(error) => {
