@@ -450,8 +450,9 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
             match SqliteStore::open(&path) {
                 Ok(store) => {
                     let read = store.state(&user("alice")).expect(&what);
-                    // The WAL has nothing for a newer file of the same history, if only a probe was written to it.
-                    let right = read == *state || (*bytes != files[wal] && read == images[file].2);
+                    // A WAL with nothing but a probe changes nothing in a newer file of the same history.
+                    let mut alike = images.iter().zip(&files).filter(|(_, other)| *other == bytes);
+                    let right = read == *state || (*bytes != files[wal] && alike.any(|(image, _)| read == image.2));
                     assert!(right, "{what}: {:?} was read, {:?} is right", read.version, state.version);
                     assert!(reader.expect("as for a host").expect("reads") == read, "{what}");
                     opened += 1;
@@ -517,9 +518,13 @@ fn a_wal_without_a_mark_is_used_only_if_the_store_is_sound_with_it() {
     };
     let (_one, right) = unmarked(3);
     assert_eq!(names(&SqliteStore::open(&right).expect("opens"), "alice").len(), 3);
-    let ((_one, small), (_two, big)) = (unmarked(3), unmarked(9));
-    std::fs::copy(&small, &big).expect("copies");
-    let error = SqliteStore::open(&big).expect_err("it is a mixture");
+    let (_two, wrong) = unmarked(9);
+    // A page in the middle that the WAL does not have.
+    let mut file = std::fs::read(&wrong).expect("reads");
+    let middle = file.len() / 2 / 4096 * 4096;
+    file[middle..middle + 4096].fill(0xff);
+    std::fs::write(&wrong, file).expect("writes");
+    let error = SqliteStore::open(&wrong).expect_err("it is a mixture");
     assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
 }
 
