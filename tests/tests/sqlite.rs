@@ -418,7 +418,7 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
     let directory = temporary();
     let path = directory.path().join("store.db");
     let store = SqliteStore::open(&path).expect("opens");
-    let mut images: Vec<(tempfile::TempDir, std::path::PathBuf, u64)> = Vec::new();
+    let mut images = Vec::new();
     let mut files: Vec<Vec<u8>> = Vec::new();
     let mut checkpoints = 0;
     // Enough for several checkpoints, which come at 4000 pages.
@@ -435,24 +435,27 @@ fn a_wal_is_used_with_the_file_that_it_continues_and_with_no_other() {
         if version.is_multiple_of(20) || checkpoint {
             let directory = temporary();
             let path = crash_image(&path, directory.path());
-            images.push((directory, path, version + 1));
+            images.push((directory, path, store.state(&user("alice")).expect("reads")));
             files.push(file);
         }
     }
     assert!(checkpoints >= 2, "there were only {checkpoints} checkpoints");
     let [mut opened, mut refused] = [0; 2];
     for (file, bytes) in files.iter().enumerate() {
-        for (wal, (_, image, version)) in images.iter().enumerate() {
+        for (wal, (_, image, state)) in images.iter().enumerate() {
             let directory = temporary();
             let path = crash_image(image, directory.path());
             std::fs::write(&path, bytes).expect("writes");
             let what = format!("file {file} with WAL {wal}");
-            let reader = SqliteStore::open_read_only(&path).map(|store| store.groups(&user("alice")));
+            let reader = SqliteStore::open_read_only(&path).map(|store| store.state(&user("alice")));
             match SqliteStore::open(&path) {
                 Ok(store) => {
-                    let read = store.groups(&user("alice")).expect(&what);
-                    assert_eq!(read.version.0, *version, "{what}");
-                    assert_eq!(reader.expect("as for a host").expect("reads"), read, "{what}");
+                    let read = store.state(&user("alice")).expect(&what);
+                    // A WAL with nothing but a probe changes nothing in a newer file of the same history.
+                    let mut alike = images.iter().zip(&files).filter(|(_, other)| *other == bytes);
+                    let right = read == *state || (*bytes != files[wal] && alike.any(|(image, _)| read == image.2));
+                    assert!(right, "{what}: {:?} was read, {:?} is right", read.version, state.version);
+                    assert!(reader.expect("as for a host").expect("reads") == read, "{what}");
                     opened += 1;
                 }
                 Err(error) => {
@@ -516,9 +519,13 @@ fn a_wal_without_a_mark_is_used_only_if_the_store_is_sound_with_it() {
     };
     let (_one, right) = unmarked(3);
     assert_eq!(names(&SqliteStore::open(&right).expect("opens"), "alice").len(), 3);
-    let ((_one, small), (_two, big)) = (unmarked(3), unmarked(9));
-    std::fs::copy(&small, &big).expect("copies");
-    let error = SqliteStore::open(&big).expect_err("it is a mixture");
+    let (_two, wrong) = unmarked(9);
+    // A page in the middle that the WAL does not have.
+    let mut file = std::fs::read(&wrong).expect("reads");
+    let middle = file.len() / 2 / 4096 * 4096;
+    file[middle..middle + 4096].fill(0xff);
+    std::fs::write(&wrong, file).expect("writes");
+    let error = SqliteStore::open(&wrong).expect_err("it is a mixture");
     assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
 }
 

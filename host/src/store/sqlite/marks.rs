@@ -63,12 +63,17 @@ impl Marks {
         Some(Self { mark: *mark, before: *rest.first_chunk()? })
     }
 
-    /// Whether a WAL with these marks continues a database file with that one. If the power went while a checkpoint wrote the
-    /// mark, it may begin as the one and end as the other; the WAL mends that.
-    fn may_continue(&self, main: &Mark) -> bool {
+    /// What a WAL with these marks is to a database file with that one. A file has the WAL's own mark, or a part of it if the
+    /// power went, while a checkpoint is made and until the next transaction: then other pages of the file may be newer than
+    /// they are in this WAL, if it is not the one that they came from.
+    fn continues(&self, main: &Mark) -> Belongs {
         let torn =
             |start: &Mark, end: &Mark| (0..=MARK).any(|cut| main[..cut] == start[..cut] && main[cut..] == end[cut..]);
-        torn(&self.mark, &self.before) || torn(&self.before, &self.mark)
+        match () {
+            () if *main == self.before => Belongs::Yes,
+            () if torn(&self.mark, &self.before) || torn(&self.before, &self.mark) => Belongs::Unknown,
+            () => Belongs::No,
+        }
     }
 
     /// Those of a database; the default if it has none.
@@ -138,7 +143,8 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
     let mut found = Wal::Empty;
     let (mut frame, mut page) = ([0; 24], vec![0; page_size]);
     while fills(&mut file, &mut frame)? && frame[8..16] == header[16..24] && fills(&mut file, &mut page)? {
-        let row = page.get(page_size.saturating_sub(ROW)..).unwrap_or_default();
+        // A leaf of a table with one row: a page that was freed may have the rest of an old one.
+        let row = if page[0] == 13 && page[3..5] == [0, 1] { &page[page_size - ROW..] } else { &[] };
         match (Marks::find(row), &found) {
             (Some(marks), _) => found = Wal::Marked(marks),
             (None, Wal::Empty) => found = Wal::Unmarked,
@@ -168,7 +174,7 @@ fn fills(file: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<bool> {
 enum Belongs {
     Yes,
     No,
-    /// There are no marks, or they cannot be read.
+    /// There are no marks, they cannot be read, or a checkpoint was being made.
     Unknown,
 }
 
@@ -177,8 +183,7 @@ fn compare(store: &Path, wal: &Path) -> Belongs {
     let main = Connection::open_with_flags(immutable(store), immutable_flags()).and_then(|main| Marks::read(&main));
     match (main, read_wal(wal)) {
         (_, Ok(Wal::Empty)) => Belongs::Yes,
-        (Ok(main), Ok(Wal::Marked(marks))) if marks.may_continue(&main.mark) => Belongs::Yes,
-        (Ok(_), Ok(Wal::Marked(_))) => Belongs::No,
+        (Ok(main), Ok(Wal::Marked(marks))) => marks.continues(&main.mark),
         _ => Belongs::Unknown,
     }
 }
@@ -193,7 +198,7 @@ pub(super) fn vouch_for_wal(store: &Path, wal: &Path) -> StoreResult<bool> {
 }
 
 /// Checks the whole store, because its marks do not tell whether its WAL belongs to it. That is seldom: a clean shutdown leaves
-/// no WAL, and a crash leaves one with a mark.
+/// no WAL, and a crash leaves one with a new mark, unless it comes between a checkpoint and the next transaction.
 pub(super) fn check_sound(connection: &Connection, store: &Path) -> StoreResult<()> {
     let path = store.display();
     tracing::info!("checking {path}: its WAL does not tell whether it belongs to it");
