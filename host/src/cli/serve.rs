@@ -3,27 +3,25 @@
 use std::fmt::Write;
 
 use convgroups_host::server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
-use convgroups_host::server::{KEYS_VARIABLE, KeySource, Server, ServerError};
+use convgroups_host::server::{KEYS_VARIABLE, KeySource, Reloader, Server, ServerError, raise_limit_of_open_files};
 use convgroups_host::{Host, Settings, store};
 
-use super::args::Serve;
-use super::config::Loaded;
-use super::{Done, Failed, Outcome, plugin_source, say};
+use super::args::{Global, Serve};
+use super::{Done, Failed, Outcome, config, plugin_source, say};
 
 /// Who may use `/v4` with `--dev`; the account that Tencent gives every app.
 const DEV_ADMIN: &str = "administrator";
 const DEV_APP: u64 = 1_400_000_000;
 const DEV_USER: &str = "alice";
 
-pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
-    let mut settings = loaded.settings;
+pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
+    let configured = config::load(global)?.settings;
+    let mut settings = configured.clone();
     if let Some(listen) = &command.listen {
         settings.server.listen.clone_from(listen);
     }
     let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
-    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
-    let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
-    let host = host.build().map_err(Failed::run)?;
+    raise_limit_of_open_files();
     // Each call that runs has a thread; what else blocks is short.
     let threads = settings.calls.max_concurrent as usize + 64;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -31,6 +29,14 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
         .max_blocking_threads(threads)
         .build()
         .map_err(|error| Failed::Run(format!("could not start: {error}")))?;
+    let signals = {
+        // Before anything that takes time: until then these signals end the process.
+        let _inside = runtime.enter();
+        Signals::take().map_err(|error| Failed::Run(format!("could not listen for signals: {error}")))?
+    };
+    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
+    let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
+    let host = host.build().map_err(Failed::run)?;
     let served = runtime.block_on(async {
         let server = Server::bind(host, &settings, keys.clone())?;
         let scheme = if server.is_secure() { "https" } else { "http" };
@@ -39,7 +45,11 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
             say(&welcome(&address, &settings, &keys).unwrap_or_default());
         }
         say(&format!("convgroups: listening on {address}"));
-        server.run(stop_signal()).await
+        let reload = Reload { configured, global: global.clone(), dev: command.dev, server: server.reloader() };
+        let reloading = tokio::spawn(signals.reload_on_hangup(reload));
+        let served = server.run(stop_signal()).await;
+        reloading.abort();
+        served
     });
     served.map(|()| Done::Well).map_err(|error| match error {
         ServerError::Setting(_) => Failed::Usage(error.to_string()),
@@ -62,9 +72,8 @@ fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
     if auth.sdk_app_id == 0 {
         auth.sdk_app_id = DEV_APP;
     }
-    if auth.admins.is_empty() {
-        auth.admins.push(DEV_ADMIN.to_owned());
-    }
+    auth.admins = dev_admins(std::mem::take(&mut auth.admins));
+    auth.failures_per_minute_per_address = 0;
     settings.server.calls_per_second = 0;
     settings.server.calls_per_second_per_user = 0;
     if let Some(keys) = KeySource::find(auth).map_err(Failed::Usage)? {
@@ -78,6 +87,10 @@ fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
         text
     });
     Keys::parse(&secret).map(KeySource::Fixed).map_err(Failed::run)
+}
+
+fn dev_admins(configured: Vec<String>) -> Vec<String> {
+    if configured.is_empty() { vec![DEV_ADMIN.to_owned()] } else { configured }
 }
 
 /// What a newcomer can paste.
@@ -115,6 +128,80 @@ fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<Strin
 fn now() -> u64 {
     let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     elapsed.map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Takes over what can be changed while the server runs.
+struct Reload {
+    /// As the server was started, but for what was taken over since.
+    configured: Settings,
+    global: Global,
+    dev: bool,
+    server: Reloader,
+}
+
+impl Reload {
+    /// Reads the settings again, and makes the server read keys and certificates.
+    fn reload(&mut self) {
+        tracing::info!("SIGHUP: settings, keys and certificates are read again");
+        let admins = match self.read() {
+            Ok(admins) => Some(admins),
+            Err(Failed::Usage(error) | Failed::Run(error)) => {
+                tracing::error!(error, "the settings cannot be used; those before stay in force");
+                None
+            }
+            Err(Failed::OutputClosed) => None,
+        };
+        self.server.reload(admins);
+    }
+
+    /// The admins; says which other settings have changed and need more than this.
+    fn read(&mut self) -> Result<Vec<String>, Failed> {
+        let now = config::load(&self.global)?.settings;
+        self.configured.auth.admins.clone_from(&now.auth.admins);
+        let changed = config::differences(&self.configured, &now)?;
+        if !changed.is_empty() {
+            let changed = changed.join(", ");
+            tracing::warn!(changed, "these settings have changed, and need a restart; those before stay in force");
+        }
+        let admins = now.auth.admins;
+        Ok(if self.dev { dev_admins(admins) } else { admins })
+    }
+}
+
+/// Signals that would end the process, and do something else or nothing instead.
+#[cfg(unix)]
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    /// Which programs that rotate logs send by habit.
+    _ignored: [tokio::signal::unix::Signal; 2],
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let ignored = [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
+        Ok(Self { hangup: signal(SignalKind::hangup())?, _ignored: ignored })
+    }
+
+    async fn reload_on_hangup(mut self, mut reload: Reload) {
+        while self.hangup.recv().await.is_some() {
+            reload.reload();
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn reload_on_hangup(self, _: Reload) {}
 }
 
 /// Ends when the process is asked to stop.

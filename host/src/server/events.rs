@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::auth::{Caller, now};
+use super::client::Client;
 use super::gate::Counted;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
@@ -56,11 +57,12 @@ impl End {
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let started = Instant::now();
-    let opened = sdk::authenticate(&app, &headers).and_then(|caller| {
+    let opened = sdk::authenticate(&app, client, &headers).and_then(|caller| {
         let stream = open(&app, &caller, &headers, query.as_deref())?;
         Ok((stream, caller.user))
     });

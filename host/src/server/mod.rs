@@ -21,9 +21,13 @@
 
 mod auth;
 mod body;
+mod client;
 mod connection;
 mod console;
+mod descriptors;
 mod events;
+mod failures;
+mod files;
 mod gate;
 mod metrics;
 pub(crate) mod openapi;
@@ -40,7 +44,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -51,13 +55,17 @@ use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use self::auth::Authenticator;
 pub use self::auth::{KEYS_VARIABLE, KeySource};
+use self::client::{Client, Proxies, Scheme};
 use self::connection::Doorkeeper;
+pub use self::descriptors::raise_limit_of_open_files;
 use self::gate::{Gate, Tally};
 use self::metrics::{Label, Metrics};
 use self::rejection::{Outcome, Rejection};
+pub use self::reload::Reloader;
 use crate::call::{Host, new_request_id};
 use crate::model::UserId;
 use crate::settings::{ServerSettings, Settings};
@@ -72,6 +80,8 @@ struct App {
     host: Host,
     settings: ServerSettings,
     auth: Authenticator,
+    proxies: Proxies,
+    warnings: Warnings,
     gate: Arc<Gate>,
     metrics: Metrics,
     streams: Arc<Semaphore>,
@@ -91,6 +101,23 @@ impl App {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
+    /// Tells operators what is wrong with the proxies in front.
+    fn warn_of(&self, client: &Client) {
+        if client.is_ignored && self.warnings.untrusted_proxy.is_due() {
+            let peer = client.peer;
+            tracing::warn!(
+                %peer,
+                "a request has a forwarded address, which is ignored, because {peer} is not in server.trusted_proxies; if it \
+                 is a proxy of yours, all its clients count as one address"
+            );
+        }
+        let is_far = client.is_proxied && !client.address.is_loopback();
+        if is_far && client.scheme == Scheme::Http && self.warnings.plain_http.is_due() {
+            let peer = client.peer;
+            tracing::warn!(%peer, "the proxy {peer} says that a client came by plain HTTP: its UserSig went in the clear");
+        }
+    }
+
     /// Counts a call and writes it to the log.
     fn ended(&self, label: Label, outcome: Outcome, code: i32, user: Option<&UserId>, took: Duration) {
         self.metrics.call_ended(label, outcome, took);
@@ -98,6 +125,28 @@ impl App {
         let user = user.map_or("", UserId::as_str);
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(api, method, user, outcome = outcome.as_str(), code, microseconds, "call");
+    }
+}
+
+/// What operators are told from time to time, however often it happens.
+#[derive(Debug, Default)]
+struct Warnings {
+    untrusted_proxy: Seldom,
+    plain_http: Seldom,
+}
+
+/// Lets something through once in ten minutes.
+#[derive(Debug, Default)]
+struct Seldom(parking_lot::Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock();
+        let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(600));
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -155,7 +204,8 @@ impl Server {
             return Err(ServerError::Setting(reason.to_owned()));
         }
         let loaded = keys.load().map_err(ServerError::Setting)?;
-        let tls = tls_config(server)?;
+        let tls = tls::configured(server)?;
+        let proxies = Proxies::new(server, tls.is_some()).map_err(ServerError::Setting)?;
         let (listener, address) = listen(&server.listen)?;
         if tls.is_none() && !address.ip().is_loopback() && !server.allow_plain_http {
             return Err(ServerError::Setting(format!(
@@ -175,7 +225,9 @@ impl Server {
             }
         });
         let app = Arc::new(App {
-            auth: Authenticator::new(&settings.auth, loaded),
+            auth: Authenticator::new(&settings.auth, loaded, metrics.throttled_signatures.clone()),
+            proxies,
+            warnings: Warnings::default(),
             gate,
             metrics,
             streams: Arc::new(Semaphore::new(server.max_event_streams as usize)),
@@ -185,7 +237,9 @@ impl Server {
             settings: server.clone(),
             host,
         });
+        descriptors::check(settings);
         let reload = reload::Reload::new(Arc::clone(&app), keys, tls.clone());
+        let tls = tls.map(|tls| tls.config);
         let router = router(Arc::clone(&app), cors);
         Ok(Self { listener, address, tls, reload, app, router })
     }
@@ -200,6 +254,12 @@ impl Server {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// What makes the server read its files again, while it runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reload.reloader()
     }
 
     /// Answers requests until `stop` is ready; then ends the event streams, lets calls in flight finish, refuses new ones,
@@ -220,14 +280,18 @@ impl Server {
             app.metrics.connections.clone(),
         );
         let header_timeout = milliseconds(settings.header_timeout_ms);
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone()).first_request_timeout(header_timeout);
+        let accept_failed = descriptors::on_accept_failure(settings.max_connections, app.metrics.connections.clone());
+        let mut server = axum_server::from_tcp(listener)?
+            .handle(handle.clone())
+            .first_request_timeout(header_timeout)
+            .accept_error_handler(accept_failed);
         let http = server.http_builder();
         http.http1().header_read_timeout(header_timeout).max_buf_size(settings.max_header_bytes);
         http.http2()
             .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(100)
             .keep_alive_interval(Some(Duration::from_secs(20)));
-        let service = router.into_make_service();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = async {
             match tls {
                 None => server.acceptor(doorkeeper).serve(service).await,
@@ -257,18 +321,6 @@ impl Server {
         };
         housekeeping.abort();
         Ok(served?)
-    }
-}
-
-fn tls_config(settings: &ServerSettings) -> Result<Option<RustlsConfig>, ServerError> {
-    let (certificate, key) = (&settings.tls_certificate, &settings.tls_key);
-    match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
-        (true, true) => Ok(None),
-        (false, false) => {
-            let config = tls::load(certificate, key).map_err(|error| ServerError::Setting(format!("TLS: {error}")))?;
-            Ok(Some(RustlsConfig::from_config(config)))
-        }
-        _ => Err(ServerError::Setting("server.tls_certificate and server.tls_key go together".to_owned())),
     }
 }
 
@@ -337,15 +389,22 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
         // Bodies are read with a limit of our own, which has an answer of ours.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::finish))
-        .layer(middleware::from_fn(identify))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), identify))
         .with_state(app)
 }
 
-/// Gives a request its id.
-async fn identify(mut request: Request, next: Next) -> Response {
+/// Gives a request its id, and finds out where it comes from. All log lines about it carry both.
+async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = new_request_id();
-    let span = tracing::info_span!("request", request_id = id);
+    let client = app.proxies.client(&request);
+    let span =
+        tracing::info_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
+    if client.is_proxied {
+        span.record("proxy", tracing::field::display(client.peer)).record("scheme", client.scheme.as_str());
+    }
+    span.in_scope(|| app.warn_of(&client));
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
     let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);

@@ -1,0 +1,86 @@
+//! The limit of open files, which is one of connections too.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use governor::{Quota, RateLimiter};
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::settings::Settings;
+
+/// Files that are open beside connections and those of calls: the store, logs, what is read again.
+const OTHERS: u64 = 64;
+/// How often failures to accept connections are told.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Raises the limit of open files that is in force to the highest that this process may have. For programs; a library leaves
+/// it alone.
+pub fn raise_limit_of_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            limit.current = limit.maximum;
+            if let Err(error) = setrlimit(Resource::Nofile, limit) {
+                tracing::debug!(%error, "the limit of open files could not be raised");
+            }
+        }
+    }
+}
+
+/// How many files may be open; nothing for any number.
+fn limit() -> Option<u64> {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let limit = None;
+    limit
+}
+
+/// Warns of settings that need more files than may be open.
+pub(super) fn check(settings: &Settings) {
+    let max_connections = u64::from(settings.server.max_connections);
+    // A call has up to two files of SQLite open.
+    let others = OTHERS + 2 * u64::from(settings.calls.max_concurrent);
+    if let Some(limit) = limit()
+        && limit < max_connections.saturating_add(others)
+    {
+        let room = limit.saturating_sub(others);
+        tracing::warn!(
+            max_connections,
+            open_files = limit,
+            "server.max_connections is {max_connections}, but this process may open {limit} files, of which about {others} are \
+             needed for other things: more than {room} connections may fail; raise the limit (LimitNOFILE= in systemd, \
+             `ulimit -n`) to {}, or lower server.max_connections",
+            max_connections.saturating_add(others)
+        );
+    }
+}
+
+/// Tells when connections cannot be accepted: at once, and then every ten seconds.
+pub(super) fn on_accept_failure(
+    max_connections: u32,
+    open: Gauge,
+) -> impl Fn(Option<&SocketAddr>, &io::Error) + Send + Sync + 'static {
+    let pause = Quota::with_period(PAUSE).map(RateLimiter::direct);
+    move |address, error| match address {
+        // A connection that was accepted, and ended before its first request.
+        Some(address) => tracing::debug!(%address, %error, "a connection was not served"),
+        None => {
+            if pause.as_ref().is_none_or(|pause| pause.check().is_ok()) {
+                let (connections, open_files) = (open.get(), limit().unwrap_or(u64::MAX));
+                tracing::warn!(
+                    %error,
+                    connections,
+                    max_connections,
+                    open_files,
+                    "connections cannot be accepted: {connections} are open, server.max_connections is {max_connections}, \
+                     and this process may open {open_files} files"
+                );
+            }
+        }
+    }
+}

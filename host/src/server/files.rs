@@ -1,0 +1,79 @@
+//! Small files with keys and certificates.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// A larger file is no list of keys and no certificate.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Who may read a file besides the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrecy {
+    Public,
+    Secret,
+}
+
+/// The content of a file, without a byte-order mark.
+pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, String> {
+    let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+    let file = open(path).map_err(|error| failed(&error))?;
+    let metadata = file.metadata().map_err(|error| failed(&error))?;
+    if !metadata.is_file() {
+        return Err(failed(&"it is not a regular file"));
+    }
+    if secrecy == Secrecy::Secret {
+        check_secrecy(&metadata).map_err(|reason| failed(&reason))?;
+    }
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(|error| failed(&error))?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(failed(&format!("it is larger than {MAX_BYTES} bytes")));
+    }
+    if content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
+        return Err(failed(&"it is in UTF-16: save it in UTF-8"));
+    }
+    if content.starts_with(b"\xef\xbb\xbf") {
+        content.drain(..3);
+    }
+    Ok(content)
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    // A pipe that nobody writes to would be waited for.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Refuses a secret that other users of the machine could read or replace, as PostgreSQL does. The group of a file that root
+/// owns may read it: that is how the system's certificates and Kubernetes' mounted Secrets are shared with a service.
+#[cfg(unix)]
+fn check_secrecy(metadata: &Metadata) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mode = metadata.mode() & 0o7777;
+    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+    let open = mode & forbidden;
+    if open == 0 {
+        return Ok(());
+    }
+    let who = if open & 0o007 != 0 { "everybody" } else { "its group" };
+    let what = if open & 0o022 != 0 { "written to" } else { "read" };
+    Err(format!(
+        "it can be {what} by {who} (mode {mode:04o}), so that it is not a secret: expected mode 0600, or 0640 if it belongs to \
+         root; use `chmod 600`"
+    ))
+}
+
+#[cfg(not(unix))]
+fn check_secrecy(_: &Metadata) -> Result<(), String> {
+    Ok(())
+}
