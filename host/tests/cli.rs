@@ -1132,19 +1132,13 @@ fn a_password_in_the_address_of_a_store_is_in_no_output_whatever_the_form() {
         for command in commands {
             let refused = place.run(&[command, &["--store", address]].concat());
             assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{address}: {}", refused.stdout);
-            if let Some(says) = says.filter(|_| command != ["backup", "copy.db"]) {
+            if let Some(says) = says {
                 assert!(refused.stderr.contains(says), "{address}, {command:?}: {}", refused.stderr);
-                assert!(
-                    refused.stderr.contains("SQLite") || refused.stderr.contains(shown) || says.contains("pass"),
-                    "{}",
-                    refused.stderr
-                );
             }
             ended.push(refused);
         }
-        for variable in ["CONVGROUPS_STORE", "CONVGROUPS_POSTGRES__MAX_CONNECTIONS_OF"] {
-            ended.push(Session::start(place.convgroups(&["export"]).env(variable, address)).feed(Vec::new()));
-        }
+        let mut export = place.convgroups(&["export"]);
+        ended.push(Session::start(export.env("CONVGROUPS_STORE", address)).feed(Vec::new()));
         for output in ended.iter().flat_map(|ended| [&ended.stdout, &ended.stderr]) {
             assert!(!output.contains("SECRET") && !output.contains("RET@"), "{address}: {output}");
         }

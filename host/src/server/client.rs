@@ -18,8 +18,8 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     /// The client, which is the peer unless that is a trusted proxy.
     pub(super) address: IpAddr,
-    /// Whether the client spoke TLS, as far as it is known.
-    pub(super) scheme: Scheme,
+    /// What the client spoke, unless a trusted proxy does not say.
+    pub(super) scheme: Option<Scheme>,
     /// Whether a trusted proxy is between.
     pub(super) is_proxied: bool,
     /// Whether somebody who is not trusted sent a forwarded address.
@@ -78,7 +78,7 @@ impl Proxies {
     fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         if !self.trusts(peer) {
             let is_ignored = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
-            return Client { peer, address: peer, scheme: self.scheme, is_proxied: false, is_ignored };
+            return Client { peer, address: peer, scheme: Some(self.scheme), is_proxied: false, is_ignored };
         }
         let hops = match self.header {
             ForwardedHeader::XForwardedFor => x_forwarded_for(headers),
@@ -91,12 +91,9 @@ impl Proxies {
             // Whether proxies replace this header or add to it, what the nearest one says is at the right.
             ForwardedHeader::XForwardedFor => elements(headers, &X_FORWARDED_PROTO).last().and_then(self::scheme),
             ForwardedHeader::Forwarded => None,
-        }
-        .unwrap_or(self.scheme);
+        };
         for hop in hops.iter().rev() {
-            if let Some(forwarded) = hop.scheme {
-                scheme = forwarded;
-            }
+            scheme = hop.scheme.or(scheme);
             let Some(next) = hop.address else { break };
             address = next;
             if !self.trusts(next) {
@@ -178,7 +175,7 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).expect("a value"));
         }
         let client = proxies(header).client_of(peer.parse().expect("an address"), &headers);
-        (client.address.to_string(), client.scheme.as_str())
+        (client.address.to_string(), client.scheme.map_or("", Scheme::as_str))
     }
 
     #[test]
@@ -218,15 +215,15 @@ mod tests {
             ("198.51.100.1", &[(by, "for=203.0.113.9")], ("198.51.100.1", "http")),
             ("10.1.2.3", &[(by, "for=203.0.113.9;proto=https")], ("203.0.113.9", "https")),
             ("10.1.2.3", &[(by, "For=\"[2a00::5]:4711\"; Proto=HTTPS;by=10.1.2.3")], ("2a00::5", "https")),
-            ("10.1.2.3", &[(by, "for=127.0.0.1, for=203.0.113.9")], ("203.0.113.9", "http")),
+            ("10.1.2.3", &[(by, "for=127.0.0.1, for=203.0.113.9")], ("203.0.113.9", "")),
             (
                 "10.1.2.3",
                 &[(by, "for=127.0.0.1;proto=http, for=203.0.113.9;proto=https, for=10.7.7.7")],
                 ("203.0.113.9", "https"),
             ),
             ("10.1.2.3", &[(by, "for=_secret;proto=https")], ("10.1.2.3", "https")),
-            ("10.1.2.3", &[(by, "nonsense")], ("10.1.2.3", "http")),
-            ("10.1.2.3", &[("x-forwarded-for", "127.0.0.1"), (by, "for=203.0.113.9")], ("203.0.113.9", "http")),
+            ("10.1.2.3", &[(by, "nonsense")], ("10.1.2.3", "")),
+            ("10.1.2.3", &[("x-forwarded-for", "127.0.0.1"), (by, "for=203.0.113.9")], ("203.0.113.9", "")),
         ];
         for (peer, sent, (address, scheme)) in cases {
             let found = client(ForwardedHeader::Forwarded, peer, sent);
@@ -241,7 +238,7 @@ mod tests {
             ("10.1.2.3", "https", "https"),
             ("10.1.2.3", "http", "http"),
             ("10.1.2.3", "http, https", "https"),
-            ("10.1.2.3", "gopher", "http"),
+            ("10.1.2.3", "gopher", ""),
             ("198.51.100.1", "https", "http"),
         ] {
             assert_eq!(client(ForwardedHeader::XForwardedFor, peer, &sent(proto)).1, expected, "{peer}: {proto}");

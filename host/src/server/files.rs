@@ -65,10 +65,15 @@ fn check_secrecy(metadata: &Metadata) -> Result<(), String> {
     if open == 0 {
         return Ok(());
     }
-    let who = if open & 0o007 != 0 { "everybody" } else { "its group" };
-    let what = if open & 0o022 != 0 { "written to" } else { "read" };
+    let what = match open {
+        _ if open & 0o002 != 0 => "written to by everybody",
+        _ if open & 0o020 != 0 => "written to by its group",
+        _ if open & 0o004 != 0 => "read by everybody",
+        _ if open & 0o040 != 0 => "read by its group",
+        _ => "executed by others",
+    };
     Err(format!(
-        "it can be {what} by {who} (mode {mode:04o}), so that it is not a secret: expected mode 0600, or 0640 if it belongs to \
+        "it can be {what} (mode {mode:04o}), so that it is not a secret: expected mode 0600, or 0640 if it belongs to \
          root; use `chmod 600`"
     ))
 }

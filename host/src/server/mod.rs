@@ -112,7 +112,7 @@ impl App {
             );
         }
         let is_far = client.is_proxied && !client.address.is_loopback();
-        if is_far && client.scheme == Scheme::Http && self.warnings.plain_http.is_due() {
+        if is_far && client.scheme == Some(Scheme::Http) && self.warnings.plain_http.is_due() {
             let peer = client.peer;
             tracing::warn!(%peer, "the proxy {peer} says that a client came by plain HTTP: its UserSig went in the clear");
         }
@@ -400,7 +400,8 @@ async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next)
     let span =
         tracing::info_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
     if client.is_proxied {
-        span.record("proxy", tracing::field::display(client.peer)).record("scheme", client.scheme.as_str());
+        span.record("proxy", tracing::field::display(client.peer));
+        span.record("scheme", client.scheme.map(Scheme::as_str));
     }
     span.in_scope(|| app.warn_of(&client));
     request.extensions_mut().insert(RequestId(id.clone()));

@@ -105,6 +105,15 @@ pub fn without_password(address: &str) -> Cow<'_, str> {
     }
 }
 
+/// Checks the form of a store's address, whether there is such a store or not.
+///
+/// # Errors
+///
+/// When it names no store; the message contains no password.
+pub fn check_address(address: &str) -> StoreResult<()> {
+    Location::of(address).map(drop)
+}
+
 /// Checks the form of an address of PostgreSQL, so that what the driver says about it cannot contain a part of a password.
 #[cfg(feature = "postgres")]
 pub(super) fn check_postgres(address: &str) -> StoreResult<()> {

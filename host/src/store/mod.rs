@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::address::Location;
-pub use self::address::without_password;
+pub use self::address::{check_address, without_password};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
