@@ -1102,7 +1102,7 @@ fn a_password_in_the_address_of_a_store_is_in_no_output_whatever_the_form() {
         ("postgres://u@h/d?password=x&SECRET", "postgres://***", Some("& as %26")),
         ("postgres://u@h/d?password=x&SECRET=y", "postgres://***", Some("& as %26")),
         ("postgres://u@h/d?password=x@SECRET", "postgres://***", Some(escapes)),
-        ("postgres://u@h/d?pass%77ord=SECRET", "postgres://***", Some("unknown parameter")),
+        ("postgres://u@h/d?pass%77ord=SECRET", "postgres://***", Some("a parameter is unknown")),
         ("postgres://u:SECRET@h/d?nope=SECRET", "postgres://***", Some("unknown parameter \"nope\"")),
         ("POSTGRES://u:SECRET@h/d", "POSTGRES://u:***@h/d", Some("in lower case")),
         ("postgres:u:SECRET@h/d", "***", Some(right)),

@@ -221,7 +221,7 @@ impl KeySource {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or has no keys.
+    /// When the file cannot be read, other users can read or write it, or a line of it is not a key.
     pub fn load(&self) -> Result<Keys, String> {
         match self {
             Self::Fixed(keys) => Ok(keys.clone()),

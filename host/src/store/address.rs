@@ -164,7 +164,7 @@ impl std::fmt::Display for Flaw {
             Self::Unescaped(what) => write!(formatter, "{what}; {ESCAPES}"),
             Self::Parameter(name) => write!(formatter, "unknown parameter {name:?}"),
             Self::HiddenParameter => {
-                write!(formatter, "unknown parameter after the password; write & as %26, and {ESCAPES}")
+                write!(formatter, "a parameter is unknown, or there is an & in a password; write & as %26; {ESCAPES}")
             }
         }
     }
