@@ -251,10 +251,10 @@ pub struct ServerSettings {
     /// Whether plain HTTP may be spoken on other addresses than this machine's own. Default false: signatures would be
     /// there for all to read. For servers behind a proxy that speaks TLS.
     pub allow_plain_http: bool,
-    /// Proxies in front, by their addresses or networks, as `10.0.0.7` or `10.0.0.0/8`: what they say about where a request
-    /// comes from is believed. Default: none.
+    /// The addresses or networks of proxies in front, as `10.0.0.7` or `10.0.0.0/8`. The client address and scheme that they
+    /// forward are believed. Default: none.
     pub trusted_proxies: Vec<String>,
-    /// The header in which they say it. Default `x-forwarded-for`.
+    /// The header in which they forward the client's address. Default `x-forwarded-for`.
     pub forwarded_header: ForwardedHeader,
     /// Web pages from these origins may call `/v1`, as `https://chat.example.com`. Default: none.
     pub allowed_origins: Vec<String>,
@@ -313,7 +313,8 @@ impl Default for ServerSettings {
     }
 }
 
-/// In which header proxies say where a request comes from. One alone: what a proxy does not set itself may be the client's.
+/// The header in which trusted proxies forward the client's address. Only one is read, because a proxy passes on unchanged
+/// what a client sent in the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -336,8 +337,9 @@ pub struct AuthSettings {
     pub keys_file: PathBuf,
     /// The identifiers that may use `/v4`, for any user. Default: none.
     pub admins: Vec<String>,
-    /// UserSigs from one address that cannot be verified, in a minute; beyond them others of that address are refused unread,
-    /// unless they were verified before. Of IPv6 a network of 64 bits is one address. Default 300; 0 for no limit.
+    /// How many UserSigs from one address may fail to verify in a minute. Beyond that, the server refuses new ones from the
+    /// address without reading them; those that it has verified before still pass. An IPv6 network of 64 bits counts as one
+    /// address. Default 300; 0 for no limit.
     pub failures_per_minute_per_address: u32,
 }
 

@@ -1069,7 +1069,7 @@ fn a_store_that_is_named_wrongly_is_an_error() {
 }
 
 #[test]
-fn a_password_in_the_address_of_a_store_is_in_no_output_whatever_the_form() {
+fn passwords_in_store_addresses_are_never_printed() {
     let right = "expected sqlite:PATH or postgres://USER@HOST/DATABASE or memory:";
     let escapes = "write @ as %40, / as %2F, # as %23, ? as %3F";
     // How it is printed, and what is said about it; nothing where it could be right.
@@ -1147,7 +1147,7 @@ fn a_password_in_the_address_of_a_store_is_in_no_output_whatever_the_form() {
 }
 
 #[test]
-fn a_password_in_a_setting_that_cannot_be_read_is_not_repeated() {
+fn passwords_in_unreadable_settings_are_never_printed() {
     let place = Place::new();
     place.write("broken.toml", "store = \"postgres://u:SECRET@h/d\n");
     place.write("twice.toml", "store = \"postgres://u:SECRET@h/d\" \"postgres://u:SECRET@h/d\"\n");

@@ -272,7 +272,7 @@ fn log_lines_carry_the_address_of_the_client_and_of_a_trusted_proxy() {
 
 #[cfg(unix)]
 #[test]
-fn on_sighup_keys_and_admins_are_read_again_and_what_cannot_be_used_changes_nothing() {
+fn sighup_reloads_keys_and_admins_and_failures_change_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let keys = directory.path().join("keys");
     let settings = |admin: &str, port: u16, rest: &str| {
@@ -304,15 +304,14 @@ fn on_sighup_keys_and_admins_are_read_again_and_what_cannot_be_used_changes_noth
         server.signal(name);
     }
     server.signal("HUP");
-    server.until("the keys were read again, and are the same");
+    server.until("the keys were read again, and are unchanged");
 
     settings("second", 9, "");
     let other = KEY.replace('5', "6");
     put_secret(&keys, &other);
     server.signal("HUP");
     // The file may have been noticed before the signal.
-    let said =
-        server.until("SIGHUP") + &server.until("the admins (auth.admins) are others") + &server.until("the keys ");
+    let said = server.until("SIGHUP") + &server.until("auth.admins has changed") + &server.until("the keys ");
     assert!(said.contains("the keys have changed") && said.contains("server.listen"), "{said}");
     assert_eq!((code(&other, "first"), code(&other, "second"), code(KEY, "second")), (60010, 0, 70009));
 
@@ -328,7 +327,7 @@ fn on_sighup_keys_and_admins_are_read_again_and_what_cannot_be_used_changes_noth
 
 #[cfg(unix)]
 #[test]
-fn a_limit_of_open_files_that_is_too_low_is_told_and_so_are_connections_that_cannot_be_accepted() {
+fn a_low_limit_of_open_files_and_failing_accepts_are_warnings_with_numbers() {
     let directory = tempfile::tempdir().expect("a directory");
     let limited = |limits: &str, arguments: &str| {
         let program = env!("CARGO_BIN_EXE_convgroups");

@@ -322,7 +322,7 @@ fn a_renewed_certificate_is_served_and_a_broken_one_is_not() {
 
 #[cfg(unix)]
 #[test]
-fn keys_that_others_can_read_or_write_are_refused_with_the_reason() {
+fn keys_that_other_users_can_read_or_write_are_refused() {
     use std::fs::Permissions;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -365,7 +365,7 @@ fn keys_that_others_can_read_or_write_are_refused_with_the_reason() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_a_directory_or_an_endless_file_is_refused_in_the_place_of_a_key() {
+fn pipes_directories_and_endless_files_are_refused_as_keys() {
     let (certificate, _) = Certificate::new();
     let pipe = certificate.path("pipe");
     assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("runs").success());
@@ -390,7 +390,7 @@ fn a_pipe_a_directory_or_an_endless_file_is_refused_in_the_place_of_a_key() {
 }
 
 #[test]
-fn a_certificate_that_could_not_be_read_is_read_again_and_a_byte_order_mark_is_no_part_of_it() {
+fn an_unreadable_certificate_is_retried_and_a_byte_order_mark_is_ignored() {
     let (certificate, first) = Certificate::new();
     let server = certificate.setup().start();
     handshake(&server, &first, &[]).expect("it shakes hands");

@@ -337,7 +337,7 @@ fn forwarded(server: &TestServer, address: &str, signature: &str) -> Reply {
 }
 
 #[test]
-fn an_address_with_too_many_wrong_signatures_is_refused_and_others_are_not() {
+fn an_address_with_too_many_wrong_signatures_is_throttled_and_others_are_not() {
     let setup = Setup::default().with(|settings| {
         settings.auth.failures_per_minute_per_address = 5;
         settings.server.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
@@ -378,7 +378,7 @@ fn an_address_with_too_many_wrong_signatures_is_refused_and_others_are_not() {
 }
 
 #[test]
-fn an_address_in_a_header_is_not_believed_of_those_who_are_no_trusted_proxies() {
+fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     let setup = Setup::default().with(|settings| {
         settings.auth.failures_per_minute_per_address = 3;
         settings.server.trusted_proxies = vec!["192.0.2.1".to_owned()];
@@ -391,7 +391,7 @@ fn an_address_in_a_header_is_not_believed_of_those_who_are_no_trusted_proxies() 
 }
 
 #[test]
-fn no_header_and_signatures_that_have_expired_are_not_counted() {
+fn missing_and_expired_signatures_are_not_counted_as_failures() {
     let server = Setup::default().with(|settings| settings.auth.failures_per_minute_per_address = 1).start();
     let expired = keys().sign("alice", APP, 1000, 60);
     for _ in 0..10 {
@@ -454,7 +454,7 @@ fn a_key_is_replaced_while_the_server_runs_and_a_broken_file_changes_nothing() {
 }
 
 #[test]
-fn a_rotation_that_keeps_the_time_and_the_size_of_the_file_is_noticed() {
+fn a_rotation_that_keeps_the_files_time_and_size_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys");
     let other = "x".repeat(KEY.len());
@@ -474,7 +474,7 @@ fn a_rotation_that_keeps_the_time_and_the_size_of_the_file_is_noticed() {
 
 #[cfg(unix)]
 #[test]
-fn a_keys_file_that_could_not_be_used_is_read_again_without_having_changed() {
+fn an_unusable_keys_file_is_retried_even_if_it_is_unchanged() {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
@@ -499,7 +499,7 @@ fn a_keys_file_that_could_not_be_used_is_read_again_without_having_changed() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_the_first_key() {
+fn a_byte_order_mark_in_a_keys_file_is_ignored() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys");
     put_secret(&path, format!("\u{feff}{KEY}\r\n"));

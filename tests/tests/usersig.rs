@@ -97,7 +97,7 @@ fn keys_are_read_from_lines_and_weak_ones_are_refused() {
 }
 
 #[test]
-fn a_byte_order_mark_is_left_out_and_lines_that_are_not_a_key_alone_are_refused_by_their_number() {
+fn keys_files_are_read_strictly_and_errors_name_the_line() {
     let key = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
     let signature = keys(key).sign("alice", 1, 10, 10);
     for text in [

@@ -40,8 +40,8 @@ pub(super) struct Authenticator {
     keys: RwLock<Generation>,
     /// Tells who holds on to a signature that the keys are others now.
     replaced: watch::Sender<()>,
-    /// By their digest, so that looking one up tells nothing about others. Also those that have expired, so that one that is
-    /// sent again costs a look and nothing more.
+    /// By their digest, so that looking one up tells nothing about others. Expired ones are kept too, so that sending one again
+    /// costs only a lookup.
     verified: Cache<[u8; 32], Remembered>,
     failures: Option<Failures>,
     throttled: Counter,
@@ -109,8 +109,8 @@ impl Authenticator {
         self.admins.read().contains(identifier)
     }
 
-    /// The caller whose signature came from an address. A signature that was verified before costs a look; before any other
-    /// is read, the address must not have sent too many that proved nothing.
+    /// Verifies the signature that came from an address. A signature that was verified before costs only a lookup. Any other is
+    /// read only if the address is within its rate of failures.
     pub(super) fn authenticate(&self, address: IpAddr, signature: &str) -> Result<Caller, Rejection> {
         self.authenticate_at(address, signature, now())
     }
@@ -136,7 +136,7 @@ impl Authenticator {
         Ok(unexpired(read?, now)?)
     }
 
-    /// Whether a signature that was verified before still holds, wherever it came from.
+    /// Verifies a signature again that was accepted before, whatever address it came from.
     pub(super) fn verify(&self, signature: &str) -> Result<Caller, UserSigError> {
         self.verify_at(signature, now())
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_too_many_wrong_signatures_is_refused_unread_but_for_those_that_were_verified_before() {
+    fn a_throttled_address_may_still_use_signatures_that_were_verified_before() {
         let keys = "0123456789abcdef";
         let settings = AuthSettings { sdk_app_id: APP, failures_per_minute_per_address: 3, ..AuthSettings::default() };
         let authenticator = Authenticator::new(&settings, Keys::parse(keys).expect("keys"), Counter::default());

@@ -1,4 +1,4 @@
-//! Which address a request comes from: that of the connection, or, behind trusted proxies, the one that they forward.
+//! The address of a request's client: that of the connection or, behind trusted proxies, the one that they forward.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::settings::{ForwardedHeader, ServerSettings};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Where a request comes from.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
     /// The other end of the connection.
@@ -22,7 +22,7 @@ pub(super) struct Client {
     pub(super) scheme: Option<Scheme>,
     /// Whether a trusted proxy is between.
     pub(super) is_proxied: bool,
-    /// Whether somebody who is not trusted sent a forwarded address.
+    /// Whether a peer that is not a trusted proxy sent a forwarded address.
     pub(super) is_ignored: bool,
 }
 
@@ -41,12 +41,12 @@ impl Scheme {
     }
 }
 
-/// The proxies whose word counts, and in which header they give it.
+/// The trusted proxies, and the header in which they forward addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Proxies {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,
-    /// What this server itself speaks.
+    /// The scheme that this server itself speaks.
     scheme: Scheme,
 }
 
@@ -84,8 +84,8 @@ impl Proxies {
             ForwardedHeader::XForwardedFor => x_forwarded_for(headers),
             ForwardedHeader::Forwarded => forwarded(headers),
         };
-        // Each proxy adds the address that it was called from at the right; what stands left of the first that is not
-        // trusted may be the client's invention.
+        // Each proxy appends the address of its own peer at the right. Everything to the left of the first untrusted address
+        // may be forged by the client.
         let mut address = peer;
         let mut scheme = match self.header {
             // Whether proxies replace this header or add to it, what the nearest one says is at the right.
@@ -108,7 +108,7 @@ impl Proxies {
     }
 }
 
-/// What one proxy says about the one that called it.
+/// What one proxy says about its peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Hop {
     address: Option<IpAddr>,

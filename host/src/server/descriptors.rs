@@ -1,4 +1,4 @@
-//! The limit of open files, which is one of connections too.
+//! The limit of open files, which also limits connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::settings::Settings;
 
-/// Files that are open beside connections and those of calls: the store, logs, what is read again.
+/// Open files besides connections and those of calls: the store, the log, keys and certificates.
 const OTHERS: u64 = 64;
-/// How often failures to accept connections are told.
+/// The shortest time between two warnings about failing accepts.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Raises the limit of open files that is in force to the highest that this process may have. For programs; a library leaves
-/// it alone.
+/// Raises this process's soft limit of open files to the hard limit. The server does not do this by itself, because the limit is
+/// the program's.
 pub fn raise_limit_of_open_files() {
     #[cfg(unix)]
     {
@@ -31,7 +31,7 @@ pub fn raise_limit_of_open_files() {
     }
 }
 
-/// How many files may be open; nothing for any number.
+/// The soft limit of open files; `None` if there is none.
 fn limit() -> Option<u64> {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -40,7 +40,7 @@ fn limit() -> Option<u64> {
     limit
 }
 
-/// Warns of settings that need more files than may be open.
+/// Warns if the settings need more files than this process may open.
 pub(super) fn check(settings: &Settings) {
     let max_connections = u64::from(settings.server.max_connections);
     // A call has up to two files of SQLite open.
@@ -60,7 +60,7 @@ pub(super) fn check(settings: &Settings) {
     }
 }
 
-/// Tells when connections cannot be accepted: at once, and then every ten seconds.
+/// Logs failing accepts: the first one, then one every ten seconds.
 pub(super) fn on_accept_failure(
     max_connections: u32,
     open: Gauge,

@@ -1,5 +1,5 @@
-//! Signatures that proved nothing, counted by the address that sent them, so that an address with too many is refused before
-//! its next one costs anything.
+//! Signatures that failed to verify, counted by client address, so that an address with too many is refused before the next one
+//! is decompressed or checked.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-/// Addresses that are remembered, some 150 bytes each; beyond them the one that was seen least is forgotten.
+/// Addresses in memory, about 150 bytes each; the cache evicts others.
 const REMEMBERED: usize = 50_000;
 const MINUTE_NANOS: u64 = 60_000_000_000;
 
-/// A rate for each address, by the generic cell rate algorithm: one number for each address, the moment at which nothing
-/// of what it did counts any more.
+/// Limits the rate of failures for each address by the generic cell rate algorithm. It keeps one number for each address: the
+/// time at which all its failures are forgotten.
 #[derive(Debug)]
 pub(super) struct Failures {
     /// What one failure adds, in nanoseconds.
@@ -24,13 +24,13 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// So many failures a minute, all at once or spread; nothing for any number.
+    /// Allows `per_minute` failures a minute, at once or spread; returns `None` for 0, which means no limit.
     pub(super) fn new(per_minute: u32) -> Option<Self> {
         let interval = MINUTE_NANOS.checked_div(per_minute.into())?;
         Some(Self { interval, began: Instant::now(), addresses: Cache::new(REMEMBERED) })
     }
 
-    /// Whether this address may try another signature; otherwise in how many seconds.
+    /// Checks whether this address may try another signature; the error is the number of seconds to wait.
     pub(super) fn check(&self, address: IpAddr) -> Result<(), u64> {
         self.check_at(address, self.now())
     }
@@ -60,7 +60,7 @@ impl Failures {
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, which one subscriber has all of.
+/// The address under which failures are counted: for IPv6 the network of 64 bits, because one subscriber has all of it.
 fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

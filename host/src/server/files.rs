@@ -4,10 +4,10 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// A larger file is no list of keys and no certificate.
+/// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Who may read a file besides the server.
+/// Whether other users may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secrecy {
     Public,
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, String> {
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
-    // A pipe that nobody writes to would be waited for.
+    // Opening a pipe without a writer would block.
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     File::options().read(true).custom_flags(flags).open(path)
 }
@@ -73,7 +73,7 @@ fn check_secrecy(metadata: &Metadata) -> Result<(), String> {
         _ => "executed by others",
     };
     Err(format!(
-        "it can be {what} (mode {mode:04o}), so that it is not a secret: expected mode 0600, or 0640 if it belongs to \
+        "it can be {what} (mode {mode:04o}), but it contains a secret: expected mode 0600, or 0640 if it belongs to \
          root; use `chmod 600`"
     ))
 }

@@ -101,7 +101,7 @@ impl App {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
-    /// Tells operators what is wrong with the proxies in front.
+    /// Warns of proxies that are not set up right.
     fn warn_of(&self, client: &Client) {
         if client.is_ignored && self.warnings.untrusted_proxy.is_due() {
             let peer = client.peer;
@@ -114,7 +114,7 @@ impl App {
         let is_far = client.is_proxied && !client.address.is_loopback();
         if is_far && client.scheme == Some(Scheme::Http) && self.warnings.plain_http.is_due() {
             let peer = client.peer;
-            tracing::warn!(%peer, "the proxy {peer} says that a client came by plain HTTP: its UserSig went in the clear");
+            tracing::warn!(%peer, "the proxy {peer} says that a client came by plain HTTP: its UserSig was sent in the clear");
         }
     }
 
@@ -128,14 +128,14 @@ impl App {
     }
 }
 
-/// What operators are told from time to time, however often it happens.
+/// Warnings that are logged rarely, however often their reason occurs.
 #[derive(Debug, Default)]
 struct Warnings {
     untrusted_proxy: Seldom,
     plain_http: Seldom,
 }
 
-/// Lets something through once in ten minutes.
+/// Allows something once in ten minutes.
 #[derive(Debug, Default)]
 struct Seldom(parking_lot::Mutex<Option<Instant>>);
 
@@ -256,7 +256,7 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// What makes the server read its files again, while it runs.
+    /// Returns a handle that makes the running server read its files again.
     #[must_use]
     pub fn reloader(&self) -> Reloader {
         self.reload.reloader()
@@ -393,7 +393,7 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
         .with_state(app)
 }
 
-/// Gives a request its id, and finds out where it comes from. All log lines about it carry both.
+/// Gives a request its id and determines its client. All log lines about it carry both.
 async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = new_request_id();
     let client = app.proxies.client(&request);

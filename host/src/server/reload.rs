@@ -1,7 +1,7 @@
 //! Files that are read again while the server runs: keys and certificates.
 //!
-//! They are read themselves each time: neither their size nor their time tells whether they have changed. What cannot be used
-//! changes nothing, and is read again the next time.
+//! Each time the server reads the whole file, because neither size nor time tells whether it has changed. A file that cannot be
+//! used changes nothing; the server tries it again the next time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use super::usersig::Keys;
 use super::{App, HOUSEKEEPING, KeySource, tls};
 
-/// How often the same failure is told.
+/// How often the same failure is logged.
 const REMIND: Duration = Duration::from_secs(60);
 
-/// What the server does beside answering.
+/// Reads files again while the server runs.
 #[derive(Debug)]
 pub(super) struct Reload {
     app: Arc<App>,
@@ -26,24 +26,23 @@ pub(super) struct Reload {
     tls_failure: Failure,
 }
 
-/// Makes a server read its files again at once, and say so in its log.
+/// Makes a server read its files again at once, and report the result in the server log.
 #[derive(Clone, Debug)]
 pub struct Reloader(watch::Sender<Option<Vec<String>>>);
 
 impl Reloader {
-    /// Reads keys and certificates again. `admins` are the identifiers that may use `/v4` from now on; nothing leaves them as
-    /// they are.
+    /// Reads keys and certificates again, and replaces `auth.admins` if `admins` is given.
     pub fn reload(&self, admins: Option<Vec<String>>) {
         self.0.send_replace(admins);
     }
 }
 
-/// The last failure of something that is tried again and again.
+/// The last failure of a periodic attempt.
 #[derive(Debug, Default)]
 struct Failure(Option<(String, Instant)>);
 
 impl Failure {
-    /// Whether to tell people: of another failure than the last, or after a while.
+    /// Returns whether to log this: it differs from the last failure, or that was logged a while ago.
     fn is_news(&mut self, error: &str) -> bool {
         let known = self.0.as_ref().is_some_and(|(last, told)| last == error && told.elapsed() < REMIND);
         if !known {
@@ -52,7 +51,7 @@ impl Failure {
         !known
     }
 
-    /// Whether there was one, which is over.
+    /// Forgets the failure; returns whether there was one.
     fn is_over(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -80,7 +79,7 @@ impl Reload {
             if is_asked {
                 let admins = asked.borrow_and_update().clone();
                 if admins.is_some_and(|admins| self.app.auth.replace_admins(&admins)) {
-                    tracing::info!("the admins (auth.admins) are others from now on");
+                    tracing::info!("auth.admins has changed, and is in force");
                 }
             }
             self.app.gate.tidy();
@@ -92,7 +91,7 @@ impl Reload {
     async fn reload_keys(&mut self, is_asked: bool) {
         let KeySource::File(path) = &self.keys else {
             if is_asked {
-                tracing::info!("the keys are not in a file, and stay as they are");
+                tracing::info!("the keys do not come from a file, and are unchanged");
             }
             return;
         };
@@ -113,7 +112,7 @@ impl Reload {
         if self.app.auth.replace_keys(keys) {
             tracing::info!(%path, "the keys have changed, and are in force");
         } else if is_asked || was_failing {
-            tracing::info!(%path, "the keys were read again, and are the same");
+            tracing::info!(%path, "the keys were read again, and are unchanged");
         }
     }
 
@@ -130,7 +129,7 @@ impl Reload {
             }
             Ok(None) => {
                 if self.tls_failure.is_over() || is_asked {
-                    tracing::info!("the certificate was read again, and is the same");
+                    tracing::info!("the certificate was read again, and is unchanged");
                 }
             }
             Err(error) => {
@@ -142,7 +141,7 @@ impl Reload {
     }
 }
 
-/// Reads files on a thread that may block.
+/// Reads files on a blocking thread.
 async fn read<T: Send + 'static>(
     what: &str,
     read: impl FnOnce() -> Result<T, String> + Send + 'static,

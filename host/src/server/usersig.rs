@@ -71,7 +71,7 @@ impl UserSigError {
         }
     }
 
-    /// The field that is wrong, where it is one.
+    /// The field that is wrong, if it is a single one.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         match self {
@@ -93,12 +93,12 @@ impl UserSigError {
     }
 }
 
-/// What is wrong with a signature that no generator makes.
+/// What is wrong with a malformed signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// The field that is wrong; nothing where the whole cannot be read.
+    /// The invalid field, if it is a single one.
     pub field: Option<&'static str>,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -155,7 +155,7 @@ pub enum InvalidKeys {
         "line {0} is PEM: expected the app's secret key for UserSigs, a string, not a private key or a certificate"
     )]
     Pem(usize),
-    /// One has characters that nobody sees.
+    /// One has invisible characters.
     #[error("line {line} has the invisible character {}: write the line again without it", .character.escape_unicode())]
     Invisible {
         /// The line.
@@ -239,7 +239,7 @@ impl Keys {
     }
 }
 
-/// Refuses what would silently become a part of a key, so that no signature would be valid.
+/// Refuses a line whose extra characters would silently become part of a key, so that no signature would verify.
 fn check_key(line: usize, key: &str) -> Result<(), InvalidKeys> {
     let invisible = |character: &char| {
         character.is_control()
@@ -267,7 +267,7 @@ fn check_key(line: usize, key: &str) -> Result<(), InvalidKeys> {
     Ok(())
 }
 
-/// Whether this is a line of a shell's, a settings file's or YAML's. What ends in `=` is base64.
+/// Whether this is a line of a shell script, a settings file or YAML. A key that only ends in `=` is base64.
 fn is_named(key: &str) -> bool {
     let is_name = |name: &str| {
         let name = name.trim();

@@ -1,13 +1,13 @@
-//! A store's address, as settings and the command line give it: which store it names, and what of it people may see.
+//! A store's address, as settings and the command line give it: which store it names, and which parts may be printed.
 //!
-//! An address can hold a password, and an address with a mistake in it can hold one in any place. So only an address that
-//! follows the grammar below is printed, with `***` for each secret; of any other form no more than the scheme is printed.
+//! An address can contain a password, and a malformed address can contain it anywhere. So an address is printed, with `***`
+//! for each secret, only if it follows the grammar below. Of any other address only the scheme is printed.
 
 use std::borrow::Cow;
 
 use super::{StoreError, StoreErrorKind, StoreResult};
 
-/// What stands in the place of a secret.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
 const POSTGRES_FORM: &str = "postgres://USER@HOST/DATABASE";
 /// How to write the characters that end a part of a URL.
@@ -149,10 +149,10 @@ fn wrong_form(address: &str) -> String {
     format!("{form}; expected {known}")
 }
 
-/// Why an address cannot be read. Contains nothing of a password.
+/// Why an address cannot be read. Contains no part of a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Flaw {
-    /// A character in the wrong place, which is most likely one of a password.
+    /// A character in the wrong place, most likely an unescaped one of a password.
     Unescaped(&'static str),
     Parameter(String),
     HiddenParameter,
