@@ -187,8 +187,8 @@ impl Certificate {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("signs");
-        put_secret(&self.path("key.pem"), &key.serialize_pem());
-        put_secret(&self.path("cert.pem"), &certificate.pem());
+        put_secret(&self.path("key.pem"), key.serialize_pem());
+        put_secret(&self.path("cert.pem"), certificate.pem());
         certificate.der().clone()
     }
 
