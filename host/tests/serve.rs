@@ -277,7 +277,7 @@ fn sighup_reloads_keys_and_admins_and_failures_change_nothing() {
     let keys = directory.path().join("keys");
     let settings = |admin: &str, port: u16, rest: &str| {
         let text = format!(
-            "store = \"memory:\"\n[server]\nlisten = \"127.0.0.1:{port}\"\n[auth]\nsdk_app_id = 1400000000\n\
+            "store = \"memory:\"\n[server]\nlisten = \"127.0.0.1:{port}\"\ntrusted_proxies = [\"192.0.2.{port}\"]\n[auth]\nsdk_app_id = 1400000000\n\
              keys_file = \"keys\"\nadmins = [\"{admin}\"]\n{rest}"
         );
         std::fs::write(directory.path().join("convgroups.toml"), text).expect("writes");
@@ -312,7 +312,8 @@ fn sighup_reloads_keys_and_admins_and_failures_change_nothing() {
     server.signal("HUP");
     // The file may have been noticed before the signal.
     let said = server.until("SIGHUP") + &server.until("auth.admins has changed") + &server.until("the keys ");
-    assert!(said.contains("the keys have changed") && said.contains("server.listen"), "{said}");
+    assert!(said.contains("the keys have changed") && said.contains("changed=\"server.listen\""), "{said}");
+    assert!(said.contains("the trusted proxies have changed"), "{said}");
     assert_eq!((code(&other, "first"), code(&other, "second"), code(KEY, "second")), (60010, 0, 70009));
 
     settings("third", 0, "nonsense = 1\n");

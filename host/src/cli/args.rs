@@ -72,7 +72,7 @@ pub(crate) enum Command {
     ///
     /// Callers prove who they are by a UserSig. Its keys come from the file that auth.keys_file names, or from the
     /// environment variable CONVGROUPS_USERSIG_KEYS, never from a flag. Stops on SIGTERM or Ctrl-C when the calls in flight
-    /// have ended. Reads keys, certificates and auth.admins again on SIGHUP; SIGUSR1 and SIGUSR2 are ignored.
+    /// have ended. Reads keys, certificates and some settings again on SIGHUP; SIGUSR1 and SIGUSR2 are ignored.
     #[command(
         after_help = "Examples:\n  convgroups serve --dev\n  convgroups serve --listen 127.0.0.1:8080 --config production.toml"
     )]

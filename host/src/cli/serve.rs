@@ -68,15 +68,8 @@ fn keys(settings: &Settings) -> Result<KeySource, Failed> {
 
 /// Settings for a first look. A key that is there already is used.
 fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
-    let auth = &mut settings.auth;
-    if auth.sdk_app_id == 0 {
-        auth.sdk_app_id = DEV_APP;
-    }
-    auth.admins = dev_admins(std::mem::take(&mut auth.admins));
-    auth.failures_per_minute_per_address = 0;
-    settings.server.calls_per_second = 0;
-    settings.server.calls_per_second_per_user = 0;
-    if let Some(keys) = KeySource::find(auth).map_err(Failed::Usage)? {
+    first_look(settings);
+    if let Some(keys) = KeySource::find(&settings.auth).map_err(Failed::Usage)? {
         return Ok(keys);
     }
     let mut secret = [0_u8; 32];
@@ -89,8 +82,17 @@ fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
     Keys::parse(&secret).map(KeySource::Fixed).map_err(Failed::run)
 }
 
-fn dev_admins(configured: Vec<String>) -> Vec<String> {
-    if configured.is_empty() { vec![DEV_ADMIN.to_owned()] } else { configured }
+fn first_look(settings: &mut Settings) {
+    let auth = &mut settings.auth;
+    if auth.sdk_app_id == 0 {
+        auth.sdk_app_id = DEV_APP;
+    }
+    if auth.admins.is_empty() {
+        auth.admins.push(DEV_ADMIN.to_owned());
+    }
+    auth.failures_per_minute_per_address = 0;
+    settings.server.calls_per_second = 0;
+    settings.server.calls_per_second_per_user = 0;
 }
 
 /// What a newcomer can paste.
@@ -143,28 +145,30 @@ impl Reload {
     /// Reads the settings again, and makes the server read keys and certificates.
     fn reload(&mut self) {
         tracing::info!("SIGHUP: settings, keys and certificates are read again");
-        let admins = match self.read() {
-            Ok(admins) => Some(admins),
+        let settings = match self.read() {
+            Ok(settings) => Some(settings),
             Err(Failed::Usage(error) | Failed::Run(error)) => {
                 tracing::error!(error, "the settings cannot be used; those before stay in force");
                 None
             }
             Err(Failed::OutputClosed) => None,
         };
-        self.server.reload(admins);
+        self.server.reload(settings);
     }
 
-    /// The admins; says which other settings have changed and need more than this.
-    fn read(&mut self) -> Result<Vec<String>, Failed> {
-        let now = config::load(&self.global)?.settings;
-        self.configured.auth.admins.clone_from(&now.auth.admins);
+    /// Reads the settings; names those that have changed and need a restart.
+    fn read(&mut self) -> Result<Settings, Failed> {
+        let mut now = config::load(&self.global)?.settings;
+        Reloader::apply(&now, &mut self.configured);
         let changed = config::differences(&self.configured, &now)?;
         if !changed.is_empty() {
             let changed = changed.join(", ");
             tracing::warn!(changed, "these settings have changed, and need a restart; those before stay in force");
         }
-        let admins = now.auth.admins;
-        Ok(if self.dev { dev_admins(admins) } else { admins })
+        if self.dev {
+            first_look(&mut now);
+        }
+        Ok(now)
     }
 }
 

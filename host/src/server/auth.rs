@@ -43,8 +43,21 @@ pub(super) struct Authenticator {
     /// By their digest, so that looking one up tells nothing about others. Expired ones are kept too, so that sending one again
     /// costs only a lookup.
     verified: Cache<[u8; 32], Remembered>,
-    failures: Option<Failures>,
+    failures: RwLock<Limit>,
     throttled: Counter,
+}
+
+/// How many failures an address may have, and those that it has.
+#[derive(Clone, Debug)]
+struct Limit {
+    per_minute: u32,
+    failures: Option<Arc<Failures>>,
+}
+
+impl Limit {
+    fn new(per_minute: u32) -> Self {
+        Self { per_minute, failures: Failures::new(per_minute).map(Arc::new) }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +82,7 @@ impl Authenticator {
             keys: RwLock::new(Generation { number: 0, keys: Arc::new(keys) }),
             replaced: watch::Sender::new(()),
             verified: Cache::new(REMEMBERED),
-            failures: Failures::new(settings.failures_per_minute_per_address),
+            failures: RwLock::new(Limit::new(settings.failures_per_minute_per_address)),
             throttled,
         }
     }
@@ -94,6 +107,15 @@ impl Authenticator {
         let are_others = *before != admins;
         *before = admins;
         are_others
+    }
+
+    /// Uses another limit of failures from now on, and forgets those before. Returns whether it is another.
+    pub(super) fn replace_limit(&self, per_minute: u32) -> bool {
+        let is_another = self.failures.read().per_minute != per_minute;
+        if is_another {
+            *self.failures.write() = Limit::new(per_minute);
+        }
+        is_another
     }
 
     /// Changes when the keys do.
@@ -121,7 +143,8 @@ impl Authenticator {
         if let Some(known) = self.remembered(&digest, &generation) {
             return Ok(unexpired(known, now)?);
         }
-        if let Some(failures) = &self.failures
+        let failures = self.failures.read().failures.clone();
+        if let Some(failures) = &failures
             && let Err(seconds) = failures.check(address)
         {
             self.throttled.inc();
@@ -129,7 +152,7 @@ impl Authenticator {
             return Err(Rejection::limited(code::USER_FREQUENCY, seconds, desc));
         }
         let read = self.read(digest, signature, &generation).inspect_err(|_| {
-            if let Some(failures) = &self.failures {
+            if let Some(failures) = &failures {
                 failures.count(address);
             }
         });

@@ -42,7 +42,7 @@ impl Scheme {
 }
 
 /// The trusted proxies, and the header in which they forward addresses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Proxies {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,

@@ -52,6 +52,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
@@ -80,7 +81,7 @@ struct App {
     host: Host,
     settings: ServerSettings,
     auth: Authenticator,
-    proxies: Proxies,
+    proxies: RwLock<Proxies>,
     warnings: Warnings,
     gate: Arc<Gate>,
     metrics: Metrics,
@@ -137,7 +138,7 @@ struct Warnings {
 
 /// Allows something once in ten minutes.
 #[derive(Debug, Default)]
-struct Seldom(parking_lot::Mutex<Option<Instant>>);
+struct Seldom(Mutex<Option<Instant>>);
 
 impl Seldom {
     fn is_due(&self) -> bool {
@@ -226,7 +227,7 @@ impl Server {
         });
         let app = Arc::new(App {
             auth: Authenticator::new(&settings.auth, loaded, metrics.throttled_signatures.clone()),
-            proxies,
+            proxies: RwLock::new(proxies),
             warnings: Warnings::default(),
             gate,
             metrics,
@@ -396,7 +397,7 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
 /// Gives a request its id and determines its client. All log lines about it carry both.
 async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = new_request_id();
-    let client = app.proxies.client(&request);
+    let client = app.proxies.read().client(&request);
     let span =
         tracing::info_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
     if client.is_proxied {

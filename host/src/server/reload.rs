@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::client::Proxies;
 use super::usersig::Keys;
 use super::{App, HOUSEKEEPING, KeySource, tls};
+use crate::settings::Settings;
 
 /// How often the same failure is logged.
 const REMIND: Duration = Duration::from_secs(60);
@@ -21,19 +23,28 @@ pub(super) struct Reload {
     app: Arc<App>,
     keys: KeySource,
     tls: Option<tls::InForce>,
-    asked: watch::Sender<Option<Vec<String>>>,
+    asked: watch::Sender<Option<Settings>>,
     keys_failure: Failure,
     tls_failure: Failure,
 }
 
 /// Makes a server read its files again at once, and report the result in the server log.
 #[derive(Clone, Debug)]
-pub struct Reloader(watch::Sender<Option<Vec<String>>>);
+pub struct Reloader(watch::Sender<Option<Settings>>);
 
 impl Reloader {
-    /// Reads keys and certificates again, and replaces `auth.admins` if `admins` is given.
-    pub fn reload(&self, admins: Option<Vec<String>>) {
-        self.0.send_replace(admins);
+    /// Reads keys and certificates again. Of `settings`, if there are any, those apply at once that [`Reloader::apply`] names.
+    pub fn reload(&self, settings: Option<Settings>) {
+        self.0.send_replace(settings);
+    }
+
+    /// Copies those settings that can change while the server runs: `auth.admins`, `auth.failures_per_minute_per_address`,
+    /// `server.trusted_proxies` and `server.forwarded_header`.
+    pub fn apply(from: &Settings, to: &mut Settings) {
+        to.auth.admins.clone_from(&from.auth.admins);
+        to.auth.failures_per_minute_per_address = from.auth.failures_per_minute_per_address;
+        to.server.trusted_proxies.clone_from(&from.server.trusted_proxies);
+        to.server.forwarded_header = from.server.forwarded_header;
     }
 }
 
@@ -77,14 +88,32 @@ impl Reload {
                 asked = asked.changed() => asked.is_ok(),
             };
             if is_asked {
-                let admins = asked.borrow_and_update().clone();
-                if admins.is_some_and(|admins| self.app.auth.replace_admins(&admins)) {
-                    tracing::info!("auth.admins has changed, and is in force");
+                let settings = asked.borrow_and_update().clone();
+                if let Some(settings) = settings {
+                    self.apply(&settings);
                 }
             }
             self.app.gate.tidy();
             self.reload_keys(is_asked).await;
             self.reload_certificate(is_asked).await;
+        }
+    }
+
+    fn apply(&self, settings: &Settings) {
+        if self.app.auth.replace_admins(&settings.auth.admins) {
+            tracing::info!("auth.admins has changed, and is in force");
+        }
+        if self.app.auth.replace_limit(settings.auth.failures_per_minute_per_address) {
+            tracing::info!("auth.failures_per_minute_per_address has changed, and is in force");
+        }
+        match Proxies::new(&settings.server, self.tls.is_some()) {
+            Ok(proxies) => {
+                if *self.app.proxies.read() != proxies {
+                    *self.app.proxies.write() = proxies;
+                    tracing::info!("the trusted proxies have changed, and are in force");
+                }
+            }
+            Err(error) => tracing::error!(error, "the trusted proxies cannot be used; those before stay in force"),
         }
     }
 
