@@ -351,6 +351,8 @@ fn a_low_limit_of_open_files_and_failing_accepts_are_warnings_with_numbers() {
     let roomy = "--set server.max_connections=100 --set calls.max_concurrent=1";
     let server = limited("ulimit -n 400 && ulimit -S -n 64", roomy);
     assert!(!server.said.iter().any(|line| line.contains("server.max_connections is")), "{:?}", server.said);
+    // Once it has answered, it also listens for signals.
+    assert!(shell(directory.path(), &format!("curl -s {}/healthz", server.address())).contains("ok"));
     server.stop();
 
     let mut server = limited("ulimit -n 64", roomy);

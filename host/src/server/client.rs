@@ -163,13 +163,16 @@ mod tests {
 
     use super::*;
 
+    /// Headers of a request.
+    type Sent<'a> = &'a [(&'static str, &'a str)];
+
     fn proxies(header: ForwardedHeader) -> Proxies {
         let trusted_proxies = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32"].map(str::to_owned).to_vec();
         let settings = ServerSettings { trusted_proxies, forwarded_header: header, ..ServerSettings::default() };
         Proxies::new(&settings, false).expect("they can be read")
     }
 
-    fn client(header: ForwardedHeader, peer: &str, sent: &[(&'static str, &str)]) -> (String, &'static str) {
+    fn client(header: ForwardedHeader, peer: &str, sent: Sent<'_>) -> (String, &'static str) {
         let mut headers = HeaderMap::new();
         for (name, value) in sent {
             headers.append(*name, HeaderValue::from_str(value).expect("a value"));
@@ -181,7 +184,7 @@ mod tests {
     #[test]
     fn the_forwarded_address_is_the_rightmost_that_is_not_a_trusted_proxy() {
         let by = "x-forwarded-for";
-        let cases: [(&str, &[(&'static str, &str)], &str); 17] = [
+        let cases: [(&str, Sent<'_>, &str); 17] = [
             ("198.51.100.1", &[], "198.51.100.1"),
             // Not a proxy: what it says is not believed.
             ("198.51.100.1", &[(by, "203.0.113.9")], "198.51.100.1"),
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn the_header_of_rfc_7239_is_read_where_the_settings_say_so() {
         let by = "forwarded";
-        let cases: [(&str, &[(&'static str, &str)], (&str, &str)); 8] = [
+        let cases: [(&str, Sent<'_>, (&str, &str)); 8] = [
             ("198.51.100.1", &[(by, "for=203.0.113.9")], ("198.51.100.1", "http")),
             ("10.1.2.3", &[(by, "for=203.0.113.9;proto=https")], ("203.0.113.9", "https")),
             ("10.1.2.3", &[(by, "For=\"[2a00::5]:4711\"; Proto=HTTPS;by=10.1.2.3")], ("2a00::5", "https")),
