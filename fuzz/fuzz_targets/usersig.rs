@@ -94,7 +94,7 @@ fn assert_generated(rest: &[u8]) {
 
 /// Who fields are for, and until when, if a signature of them is to be accepted.
 fn holding(fields: &Map<String, Value>) -> Option<UserSig> {
-    let number = |name| fields.get(name)?.as_u64();
+    let number = |name| number(fields, name);
     let identifier = fields.get("TLS.identifier")?.as_str()?.to_owned();
     let expires = number("TLS.time")?.saturating_add(number("TLS.expire")?);
     let userbuf_is_one = fields.get("TLS.userbuf").is_none_or(|userbuf| userbuf.is_string() || userbuf.is_null());
@@ -106,9 +106,17 @@ fn holding(fields: &Map<String, Value>) -> Option<UserSig> {
     holds.then_some(UserSig { identifier, expires })
 }
 
+/// A number, or the digits of one in a string, which have one spelling.
+fn number(fields: &Map<String, Value>, name: &str) -> Option<u64> {
+    match fields.get(name)? {
+        Value::String(digits) => digits.parse().ok().filter(|number: &u64| number.to_string() == *digits),
+        value => value.as_u64(),
+    }
+}
+
 /// What a key makes of fields, if they are of the right types.
 fn digest(fields: &Map<String, Value>, key: &str) -> Option<Vec<u8>> {
-    let number = |name| fields.get(name)?.as_u64();
+    let number = |name| number(fields, name);
     let mut text = format!(
         "TLS.identifier:{}\nTLS.sdkappid:{}\nTLS.time:{}\nTLS.expire:{}\n",
         fields.get("TLS.identifier")?.as_str()?,

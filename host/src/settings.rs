@@ -262,6 +262,11 @@ pub struct ServerSettings {
     /// Whether plain HTTP may be spoken on other addresses than this machine's own. Default false: signatures would be
     /// there for all to read. For servers behind a proxy that speaks TLS.
     pub allow_plain_http: bool,
+    /// The addresses or networks of proxies in front, as `10.0.0.7` or `10.0.0.0/8`. The client address and scheme that they
+    /// forward are believed. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they forward the client's address. Default `x-forwarded-for`.
+    pub forwarded_header: ForwardedHeader,
     /// Web pages from these origins may call `/v1`, as `https://chat.example.com`. Default: none.
     pub allowed_origins: Vec<String>,
     /// Connections at a time; the next one is closed at once. Default 10,000.
@@ -307,6 +312,8 @@ impl Default for ServerSettings {
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
             allow_plain_http: false,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             allowed_origins: Vec::new(),
             max_connections: 10_000,
             max_body_bytes: 256 << 10,
@@ -328,18 +335,40 @@ impl Default for ServerSettings {
     }
 }
 
+/// The header in which trusted proxies forward the client's address. Only one is read, because a proxy passes on unchanged
+/// what a client sent in the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For` with the address, `X-Forwarded-Proto` with the scheme.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` with both (RFC 7239).
+    Forwarded,
+}
+
 /// Who may call the server. Keys are no setting, so that `convgroups config` and logs have none: they come from
 /// `keys_file`, or from the environment variable `CONVGROUPS_USERSIG_KEYS`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
     /// The SDKAppID that signatures must be made for. Default 0, for none.
     pub sdk_app_id: u64,
-    /// The file with the app's keys, one on each line: the first signs, all verify. Read again when it changes. Default:
+    /// The file with the app's keys, one on each line: the first signs, all verify. Read again every two seconds. Default:
     /// empty, for the environment variable.
     pub keys_file: PathBuf,
     /// The identifiers that may use `/v4`, for any user. Default: none.
     pub admins: Vec<String>,
+    /// How many UserSigs from one address may fail to verify in a minute. Beyond that, the server refuses new ones from the
+    /// address without reading them; those that it has verified before still pass. An IPv6 network of 64 bits counts as one
+    /// address. Default 300; 0 for no limit.
+    pub failures_per_minute_per_address: u32,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self { sdk_app_id: 0, keys_file: PathBuf::new(), admins: Vec::new(), failures_per_minute_per_address: 300 }
+    }
 }
 
 /// The connection to PostgreSQL. TLS is spoken, with a certificate that is good for the host's name, unless the database is

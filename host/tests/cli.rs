@@ -1197,8 +1197,105 @@ fn a_store_that_is_named_wrongly_is_an_error() {
     ended.fails(1, &told);
     let config = place.run(&["config", "--store", "postgres://chat:se:cr@et@db/chat?sslmode=disable"]);
     assert!(!config.stdout.contains("cr@et"), "{}", config.stdout);
-    assert!(config.stdout.contains("postgres://chat:***@db/chat?sslmode=disable"), "{}", config.stdout);
+    assert!(config.stdout.contains("store = \"postgres://***\""), "{}", config.stdout);
     assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+#[test]
+fn passwords_in_store_addresses_are_never_printed() {
+    let right = "expected sqlite:PATH or postgres://USER@HOST/DATABASE or memory:";
+    let escapes = "write @ as %40, / as %2F, # as %23, ? as %3F";
+    // How it is printed, and what is said about it; nothing where it could be right.
+    let forms: [(&str, &str, Option<&str>); 33] = [
+        ("postgres://u:SECRET@localhost:1/d", "postgres://u:***@localhost:1/d", None),
+        (
+            "postgresql://u:SECRET@localhost:1/d?sslmode=disable",
+            "postgresql://u:***@localhost:1/d?sslmode=disable",
+            None,
+        ),
+        ("postgres://u@localhost:1/d?password=SECRET", "postgres://u@localhost:1/d?password=***", None),
+        (
+            "postgres://localhost:1/d?user=u&password=SECRET&connect_timeout=1",
+            "postgres://localhost:1/d?user=u&password=***&connect_timeout=1",
+            None,
+        ),
+        ("postgres://u:a%40SECRET%2F%25@localhost:1/d", "postgres://u:***@localhost:1/d", None),
+        ("postgres://u:x:SECRET@localhost:1/d", "postgres://u:***@localhost:1/d", None),
+        ("postgres://u:SECRET@localhost:1,127.0.0.1:1/d", "postgres://u:***@localhost:1,127.0.0.1:1/d", None),
+        ("postgres://u:SECRET@[::1]:1/d", "postgres://u:***@[::1]:1/d", None),
+        ("postgres://u:SECRET@h/d?sslpassword=SECRET", "postgres://u:***@h/d?sslpassword=***", Some("sslpassword")),
+        ("postgres://u:SEC@RET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:x/SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:5432/SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:x?SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:x#SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:x%SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:x SECRET@h/d", "postgres://***", Some(escapes)),
+        ("postgres://u:SECRET", "postgres://***", Some(escapes)),
+        ("postgres://u@h/d?password=x&SECRET", "postgres://***", Some("& as %26")),
+        ("postgres://u@h/d?password=x&SECRET=y", "postgres://***", Some("& as %26")),
+        ("postgres://u@h/d?password=x@SECRET", "postgres://***", Some(escapes)),
+        ("postgres://u@h/d?pass%77ord=SECRET", "postgres://***", Some("a parameter is unknown")),
+        ("postgres://u:SECRET@h/d?nope=SECRET", "postgres://***", Some("unknown parameter \"nope\"")),
+        ("POSTGRES://u:SECRET@h/d", "POSTGRES://u:***@h/d", Some("in lower case")),
+        ("postgres:u:SECRET@h/d", "***", Some(right)),
+        ("jdbc:postgresql://h/d?user=u&password=SECRET", "jdbc:postgresql://h/d?user=u&password=***", Some("JDBC")),
+        ("jdbc:postgresql://h/d?ssl=true&user=u&password=SECRET", "jdbc:postgresql://***", Some(right)),
+        ("jdbc:oracle:thin:u/SECRET@h:1521/d", "***", Some("JDBC")),
+        ("host=h user=u password=SECRET dbname=d", "***", Some("key=value")),
+        ("host=h user=u password='x SECRET' dbname=d", "***", Some(right)),
+        ("Host=h;Username=u;Password=SECRET;Database=d", "***", Some("key=value")),
+        ("mysql://u:SECRET@h/d", "mysql://u:***@h/d", Some(right)),
+        ("u:SECRET@h/d", "***", Some(right)),
+        ("sqlite:x.db?cipher=aes&key=SECRET", "sqlite:x.db?***", Some("takes no parameters")),
+    ];
+    let place = Place::new();
+    for (address, shown, says) in forms {
+        let config = place.run(&["config", "--store", address]);
+        assert!(config.stdout.contains(&format!("store = \"{shown}\"")), "{address}: {}", config.stdout);
+        let mut ended = vec![config];
+        let commands: [&[&str]; 6] = [
+            &["export"],
+            &["call", "getConversationGroupList", "--user", "alice"],
+            &["serve", "--dev", "--listen", "127.0.0.1:0"],
+            &["backup", "copy.db"],
+            &["migrate"],
+            &["events", "--user", "alice"],
+        ];
+        for command in commands {
+            let refused = place.run(&[command, &["--store", address]].concat());
+            assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{address}: {}", refused.stdout);
+            if let Some(says) = says {
+                assert!(refused.stderr.contains(says), "{address}, {command:?}: {}", refused.stderr);
+            }
+            ended.push(refused);
+        }
+        let mut export = place.convgroups(&["export"]);
+        ended.push(Session::start(export.env("CONVGROUPS_STORE", address)).feed(Vec::new()));
+        for output in ended.iter().flat_map(|ended| [&ended.stdout, &ended.stderr]) {
+            assert!(!output.contains("SECRET") && !output.contains("RET@"), "{address}: {output}");
+        }
+    }
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+#[test]
+fn passwords_in_unreadable_settings_are_never_printed() {
+    let place = Place::new();
+    place.write("broken.toml", "store = \"postgres://u:SECRET@h/d\n");
+    place.write("twice.toml", "store = \"postgres://u:SECRET@h/d\" \"postgres://u:SECRET@h/d\"\n");
+    let commands: [&[&str]; 5] = [
+        &["config", "--config", "broken.toml"],
+        &["export", "--config", "twice.toml"],
+        &["export", "--set", "store=\"postgres://u:SECRET@h/d"],
+        &["export", "--set", "postgres://u:x@h/d?password=SECRET"],
+        &["export", "--set", "postgres://u:SECRET@h/d"],
+    ];
+    for command in commands {
+        let ended = place.run(command);
+        assert!(!ended.stderr.contains("SECRET") && !ended.stdout.contains("SECRET"), "{}", ended.stderr);
+        ended.fails(2, &[]);
+    }
 }
 
 // ---- plugins

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use convgroups_host::server::usersig::Keys;
+use convgroups_tests::server::{now, put_secret};
+
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
 /// The program in an empty directory, without settings from outside.
@@ -61,6 +64,28 @@ impl Drop for Running {
     fn drop(&mut self) {
         // Of a test that failed; otherwise it has ended.
         let _ = self.process.kill();
+    }
+}
+
+#[cfg(unix)]
+impl Running {
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status();
+        assert!(sent.expect("there is kill").success());
+    }
+
+    /// Reads the log until a line has these words.
+    fn until(&mut self, words: &str) -> String {
+        let mut said = String::new();
+        loop {
+            let mut line = String::new();
+            let read = self.rest.read_line(&mut line).expect("text");
+            assert!(read > 0, "it ended without {words:?}: {said}");
+            said += &line;
+            if line.contains(words) {
+                return said;
+            }
+        }
     }
 }
 
@@ -122,6 +147,9 @@ fn a_signature_is_made_and_looked_at_and_no_key_is_ever_printed() {
     let wrong = run(&["usersig", "--verify"], &signature.replacen('e', "f", 1));
     assert_eq!(wrong.status.code(), Some(1));
     assert!(text(&wrong.stdout).starts_with(r#"{"code":700"#), "{}", text(&wrong.stdout));
+    let other_app = run(&["usersig", "--verify", "--set", "auth.sdk_app_id=7"], &signature);
+    assert_eq!(other_app.status.code(), Some(1));
+    assert!(text(&other_app.stdout).contains(r#""field":"TLS.sdkappid""#), "{}", text(&other_app.stdout));
     let long = run(&["usersig", "--verify"], &"x".repeat(1 << 20));
     assert!(text(&long.stdout).starts_with(r#"{"code":70003,"#), "{}", text(&long.stdout));
 
@@ -135,16 +163,26 @@ fn a_signature_is_made_and_looked_at_and_no_key_is_ever_printed() {
 #[test]
 fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("short.keys"), "short\n").expect("writes");
+    put_secret(&directory.path().join("short.keys"), "short\n");
+    put_secret(&directory.path().join("quoted.keys"), format!("\"{KEY}\"\n"));
     let key = ("CONVGROUPS_USERSIG_KEYS", KEY);
     let app = "--set=auth.sdk_app_id=1400000000";
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 12] = [
         (&[], &[app], 2, "there are no keys"),
         (&[key], &[], 2, "auth.sdk_app_id is not set"),
         (&[("CONVGROUPS_USERSIG_KEYS", "short")], &[app], 2, "line 1 has a key of less than 16 bytes"),
         (&[], &[app, "--set=auth.keys_file=none.keys"], 2, "the keys file none.keys"),
         (&[], &[app, "--set=auth.keys_file=short.keys"], 2, "line 1 has a key of less than 16 bytes"),
+        (&[], &[app, "--set=auth.keys_file=quoted.keys"], 2, "line 1 begins or ends with a quotation mark"),
+        (&[("CONVGROUPS_USERSIG_KEYS", "'a quoted key of enough bytes'")], &[app], 2, "line 1 begins or ends"),
+        (
+            &[("CONVGROUPS_USERSIG_KEYS", "a key of more than 16 bytes,KEY=value of a name")],
+            &[app],
+            2,
+            "line 2 is of the form",
+        ),
+        (&[key], &[app, "--set=server.trusted_proxies=[\"nginx\"]"], 2, "server.trusted_proxies has \"nginx\""),
         (&[key], &[app, "--listen=0.0.0.0:0"], 2, "can be reached from other machines"),
         (&[key], &[app, "--set=server.tls_key=key.pem"], 2, "go together"),
         (&[key], &[app, "--listen=256.1.1.1:80"], 1, "could not listen on 256.1.1.1:80"),
@@ -276,6 +314,140 @@ fn a_stalled_log_reader_does_not_delay_shutdown() {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("it does not stop");
+}
+
+#[test]
+fn log_lines_carry_the_address_of_the_client_and_of_a_trusted_proxy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let said = |trusted: &str, form: &str, header: &str| {
+        let mut command = convgroups(directory.path());
+        command.args(["serve", "--dev", "--store", "memory:", "--listen", "127.0.0.1:0", "--log-json"]);
+        command.args(["--set", &format!("server.trusted_proxies={trusted}")]);
+        command.args(["--set", &format!("server.forwarded_header={form}")]);
+        let server = Running::start(command);
+        let call = format!("curl -s -H '{header}' {}/v1/getConversationGroupList -d '{{}}'", server.address());
+        assert!(shell(directory.path(), &call).contains("60005"));
+        let said = server.stop();
+        let lines = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let call = lines.clone().find(|line| line["fields"]["message"] == "call").expect("a line about the call");
+        assert_eq!(call["fields"]["outcome"], "unauthenticated");
+        let warned = lines.filter(|line| line["level"] == "WARN").map(|line| line["fields"]["message"].to_string());
+        (call["span"].clone(), warned.collect::<Vec<_>>().join("\n"))
+    };
+    let (span, warned) = said("[]", "x-forwarded-for", "X-Forwarded-For: 203.0.113.9");
+    assert_eq!(span["address"], "127.0.0.1");
+    assert!(span["proxy"].is_null() && warned.contains("not in server.trusted_proxies"), "{span} {warned}");
+    let (span, warned) = said("[\"127.0.0.1\"]", "x-forwarded-for", "X-Forwarded-For: 10.0.0.1, 203.0.113.9");
+    assert_eq!((&span["address"], &span["proxy"]), (&"203.0.113.9".into(), &"127.0.0.1".into()));
+    assert!(span["scheme"].is_null() && warned.is_empty(), "{span} {warned}");
+    let headers = "X-Forwarded-Proto: http' -H 'X-Forwarded-For: 203.0.113.9";
+    let (span, warned) = said("[\"127.0.0.1\"]", "x-forwarded-for", headers);
+    assert!(span["scheme"] == "http" && warned.contains("plain HTTP"), "{span} {warned}");
+    let (span, warned) = said("[\"127.0.0.0/8\"]", "forwarded", "Forwarded: for=\"[2001:db8::9]:99\";proto=https");
+    assert_eq!((&span["address"], &span["proxy"]), (&"2001:db8::9".into(), &"127.0.0.1".into()));
+    assert!(span["scheme"] == "https" && warned.is_empty(), "{span} {warned}");
+}
+
+#[cfg(unix)]
+#[test]
+fn sighup_reloads_keys_and_admins_and_failures_change_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keys = directory.path().join("keys");
+    let settings = |admin: &str, port: u16, rest: &str| {
+        let text = format!(
+            "store = \"memory:\"\n[server]\nlisten = \"127.0.0.1:{port}\"\ntrusted_proxies = [\"192.0.2.{port}\"]\n[auth]\nsdk_app_id = 1400000000\n\
+             keys_file = \"keys\"\nadmins = [\"{admin}\"]\n{rest}"
+        );
+        std::fs::write(directory.path().join("convgroups.toml"), text).expect("writes");
+    };
+    put_secret(&keys, KEY);
+    settings("first", 0, "");
+    let mut command = convgroups(directory.path());
+    command.arg("serve");
+    let mut server = Running::start(command);
+    let address = server.address().to_owned();
+    let sign = |key: &str, user: &str| Keys::parse(key).expect("a key").sign(user, 1_400_000_000, now(), 600);
+    let code = |key: &str, admin: &str| {
+        let signature = sign(key, admin).replace('*', "%2A");
+        let url = format!(
+            "{address}/v4/recentcontact/get_contact_group?sdkappid=1400000000&identifier={admin}&usersig={signature}"
+        );
+        let answer = shell(directory.path(), &format!("curl -s -d '{{\"From_Account\":\"alice\"}}' '{url}'"));
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        answer["ErrorCode"].as_i64().expect("a code")
+    };
+    assert_eq!((code(KEY, "first"), code(KEY, "second")), (0, 60010));
+
+    for name in ["USR1", "USR2"] {
+        server.signal(name);
+    }
+    server.signal("HUP");
+    server.until("the keys were read again, and are unchanged");
+
+    settings("second", 9, "");
+    let other = KEY.replace('5', "6");
+    put_secret(&keys, &other);
+    server.signal("HUP");
+    // The file may have been noticed before the signal.
+    let said = server.until("SIGHUP") + &server.until("auth.admins has changed") + &server.until("the keys ");
+    assert!(said.contains("the keys have changed") && said.contains("changed=\"server.listen\""), "{said}");
+    assert!(said.contains("the trusted proxies have changed"), "{said}");
+    assert_eq!((code(&other, "first"), code(&other, "second"), code(KEY, "second")), (60010, 0, 70009));
+
+    settings("third", 0, "nonsense = 1\n");
+    put_secret(&keys, format!("\"{KEY}\""));
+    server.signal("HUP");
+    let said = server.until("the settings cannot be used") + &server.until("the keys cannot be used");
+    assert!(said.contains("SIGHUP") && said.contains("nonsense"), "{said}");
+    assert!(said.contains("quotation mark") && !said.contains(KEY), "{said}");
+    assert_eq!((code(&other, "second"), code(&other, "third"), code(KEY, "second")), (0, 60010, 70009));
+    server.stop();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_low_limit_of_open_files_and_failing_accepts_are_warnings_with_numbers() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let limited = |limits: &str, arguments: &str| {
+        let program = env!("CARGO_BIN_EXE_convgroups");
+        let script = format!("{limits} && exec {program} serve --dev --store memory: --listen 127.0.0.1:0 {arguments}");
+        let mut command = convgroups(directory.path());
+        let environment: Vec<_> =
+            command.get_envs().map(|(name, value)| (name.to_owned(), value.map(Into::into))).collect();
+        command = Command::new("sh");
+        command.current_dir(directory.path()).args(["-c", &script]);
+        for (name, value) in environment {
+            let value: Option<std::ffi::OsString> = value;
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Running::start(command)
+    };
+    // The soft limit alone is raised.
+    let roomy = "--set server.max_connections=100 --set calls.max_concurrent=1";
+    let server = limited("ulimit -n 400 && ulimit -S -n 64", roomy);
+    assert!(!server.said.iter().any(|line| line.contains("server.max_connections is")), "{:?}", server.said);
+    // Once it has answered, it also listens for signals.
+    assert!(shell(directory.path(), &format!("curl -s {}/healthz", server.address())).contains("ok"));
+    server.stop();
+
+    let mut server = limited("ulimit -n 64", roomy);
+    let warned = server.said.iter().find(|line| line.contains("WARN")).expect("a warning");
+    for number in ["server.max_connections is 100", "may open 64 files", "LimitNOFILE"] {
+        assert!(warned.contains(number), "{warned}");
+    }
+    let address = server.address().strip_prefix("http://").expect("plain").to_owned();
+    let connections: Vec<_> = (0..80).filter_map(|_| std::net::TcpStream::connect(&address).ok()).collect();
+    let said = server.until("connections cannot be accepted");
+    for number in ["server.max_connections is 100", "may open 64 files", " are open"] {
+        assert!(said.contains(number), "{said}");
+    }
+    drop(connections);
+    assert!(shell(directory.path(), &format!("curl -s http://{address}/healthz")).contains("ok"), "it goes on");
+    let said = server.stop();
+    assert!(said.matches("connections cannot be accepted").count() <= 3, "{said}");
 }
 
 #[cfg(feature = "otlp")]

@@ -13,6 +13,7 @@ use convgroups_host::model::GroupState;
 use convgroups_host::server::usersig::Keys;
 use convgroups_host::store::Store;
 use convgroups_host::{SqliteStore, UserId};
+use convgroups_tests::server::put_secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -127,7 +128,7 @@ fn place() -> TempDir {
          calls_per_second_per_user = 0\n[auth]\nsdk_app_id = {APP}\nkeys_file = \"keys\"\n"
     );
     std::fs::write(place.path().join("convgroups.toml"), settings).expect("writes");
-    std::fs::write(place.path().join("keys"), KEY).expect("writes");
+    put_secret(&place.path().join("keys"), KEY);
     place
 }
 

@@ -239,7 +239,8 @@ def serve(folder):
             (here / path.removeprefix("/etc/convgroups/")).parent.mkdir(exist_ok=True)
         (here / "settings/convgroups.toml").write_text(settings)
         (here / "usersig/keys").write_text("a key that is only used here\n")
-        (here / "usersig/keys").chmod(0o440)
+        # In a pod the file is root's, and its group may read it; here it is that of whoever runs this.
+        (here / "usersig/keys").chmod(0o400)
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
             + ["-keyout", here / "tls/tls.key", "-out", here / "tls/tls.crt"],
@@ -260,10 +261,13 @@ def serve(folder):
 
 
 def answers(server, container):
-    line = server.stderr.readline()
-    listening = re.search(r"listening on (https?)://127\.0\.0\.1:(\d+)", line)
+    said, listening = "", None
+    # Warnings may come before.
+    while not listening and (line := server.stderr.readline()):
+        said += line
+        listening = re.search(r"listening on (https?)://127\.0\.0\.1:(\d+)", line)
     if not listening:
-        yield f"it does not listen: {line}"
+        yield f"it does not listen: {said}"
         return
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         get = container[probe]["httpGet"]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,6 +52,21 @@ pub fn keys() -> Keys {
     Keys::parse(KEY).expect("a key of enough bytes")
 }
 
+/// Makes or replaces a file that nobody else may read, in one step, as an operator should.
+///
+/// # Panics
+///
+/// When it cannot be written.
+pub fn put_secret(path: &Path, content: impl AsRef<[u8]>) {
+    let new = path.with_extension("new");
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&new).and_then(|mut file| file.write_all(content.as_ref()));
+    written.and_then(|()| std::fs::rename(&new, path)).expect("it can be written");
+}
+
 /// The address of a command for back ends.
 #[must_use]
 pub fn rest_path(command: &str, identifier: &str, signature: &str) -> String {
@@ -87,6 +103,7 @@ impl Default for Setup {
         let mut settings = Settings::default();
         settings.auth.sdk_app_id = APP;
         settings.auth.admins = vec![ADMIN.to_owned()];
+        settings.auth.failures_per_minute_per_address = 0;
         "127.0.0.1:0".clone_into(&mut settings.server.listen);
         settings.server.calls_per_second = 0;
         settings.server.calls_per_second_per_user = 0;

@@ -2,13 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use convgroups_host::Settings;
 use convgroups_host::server::{KeySource, ServerError};
 use convgroups_tests::server::{
-    Reply, Setup, TestServer, answer_on, client, client_trusting, eventually, request, rest_of, sign, status_of,
+    KEY, Reply, Setup, TestServer, answer_on, client, client_trusting, eventually, put_secret, request, rest_of, sign,
+    status_of,
 };
 use convgroups_tests::user;
 use rcgen::{CertificateParams, KeyPair};
@@ -185,8 +187,8 @@ impl Certificate {
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("signs");
-        put(&self.path("key.pem"), &key.serialize_pem());
-        put(&self.path("cert.pem"), &certificate.pem());
+        put_secret(&self.path("key.pem"), key.serialize_pem());
+        put_secret(&self.path("cert.pem"), certificate.pem());
         certificate.der().clone()
     }
 
@@ -196,12 +198,6 @@ impl Certificate {
             settings.server.tls_key = self.path("key.pem");
         })
     }
-}
-
-/// In one step, as an operator should.
-fn put(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(new, path)).expect("writes");
 }
 
 fn trusting(root: &CertificateDer<'static>) -> RootCertStore {
@@ -306,13 +302,13 @@ fn a_renewed_certificate_is_served_and_a_broken_one_is_not() {
 
     let good = std::fs::read_to_string(certificate.path("cert.pem")).expect("reads");
     let other = KeyPair::generate().expect("a key").serialize_pem();
-    put(&certificate.path("cert.pem"), "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n");
-    put(&certificate.path("key.pem"), &other);
+    put_secret(&certificate.path("cert.pem"), "-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n");
+    put_secret(&certificate.path("key.pem"), &other);
     for _ in 0..20 {
         handshake(&server, &second, &[]).expect("the old one still holds");
     }
     std::fs::remove_file(certificate.path("key.pem")).expect("removes");
-    put(&certificate.path("cert.pem"), &good);
+    put_secret(&certificate.path("cert.pem"), &good);
     let third = certificate.renew();
     eventually("the next good certificate is served", || {
         assert!(
@@ -322,4 +318,105 @@ fn a_renewed_certificate_is_served_and_a_broken_one_is_not() {
         handshake(&server, &third, &[]).is_ok()
     });
     assert_eq!(server.host().store().state(&user("alice")).expect("reads").version.0, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn keys_that_other_users_can_read_or_write_are_refused() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let (certificate, _) = Certificate::new();
+    let keys = certificate.path("keys");
+    put_secret(&keys, KEY);
+    let is_of_root = std::fs::metadata(&keys).expect("it is there").uid() == 0;
+    let cases = [
+        (0o600, None),
+        (0o400, None),
+        (0o700, None),
+        (0o640, Some("read by its group").filter(|_| !is_of_root)),
+        (0o440, Some("read by its group").filter(|_| !is_of_root)),
+        (0o644, Some("read by everybody")),
+        (0o604, Some("read by everybody")),
+        (0o660, Some("written to by its group")),
+        (0o620, Some("written to by its group")),
+        (0o666, Some("written to by everybody")),
+        (0o602, Some("written to by everybody")),
+    ];
+    let paths = [&keys, &certificate.path("key.pem")];
+    for (path, (mode, refused)) in paths.into_iter().flat_map(|path| cases.map(|case| (path, case))) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
+        let bound = certificate.setup().keys(KeySource::File(keys.clone())).bind();
+        match (bound, refused) {
+            (Ok(_), None) => {}
+            (Err(ServerError::Setting(reason)), Some(expected)) => {
+                let name = path.to_str().expect("a name");
+                assert!(reason.contains(expected) && reason.contains(name), "{mode:o}: {reason}");
+                assert!(reason.contains(&format!("mode 0{mode:o}")) && reason.contains("chmod 600"), "{reason}");
+            }
+            (bound, _) => panic!("{} with {mode:o}: {:?}", path.display(), bound.err()),
+        }
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("it is ours");
+    }
+    // The certificate is no secret.
+    std::fs::set_permissions(certificate.path("cert.pem"), Permissions::from_mode(0o666)).expect("it is ours");
+    certificate.setup().bind().expect("it binds");
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_directories_and_endless_files_are_refused_as_keys() {
+    let (certificate, _) = Certificate::new();
+    let pipe = certificate.path("pipe");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&pipe).status().expect("runs").success());
+    let large = certificate.path("large");
+    put_secret(&large, vec![b'x'; (1 << 20) + 1]);
+    let utf16 = certificate.path("utf16");
+    put_secret(&utf16, b"\xff\xfek\0e\0y\0");
+    for (path, says) in [
+        (pipe, "not a regular file"),
+        ("/dev/zero".into(), "not a regular file"),
+        (certificate.directory.path().to_owned(), "not a regular file"),
+        (large, "larger than 1048576 bytes"),
+        (utf16, "UTF-16"),
+    ] {
+        let keys = Setup::default().keys(KeySource::File(path.clone())).bind();
+        let Err(ServerError::Setting(reason)) = keys else { panic!("{} is taken", path.display()) };
+        assert!(reason.contains(says), "{reason}");
+        let tls = certificate.setup().with(|settings| settings.server.tls_key.clone_from(&path)).bind();
+        let Err(ServerError::Setting(reason)) = tls else { panic!("{} is taken", path.display()) };
+        assert!(reason.contains(says), "{reason}");
+    }
+}
+
+#[test]
+fn an_unreadable_certificate_is_retried_and_a_byte_order_mark_is_ignored() {
+    let (certificate, first) = Certificate::new();
+    let server = certificate.setup().start();
+    handshake(&server, &first, &[]).expect("it shakes hands");
+    // Neither time nor size of the key says when it can be read again.
+    let elsewhere = certificate.path("elsewhere.pem");
+    let key = certificate.path("key.pem");
+    let second = certificate.renew();
+    std::fs::rename(&key, &elsewhere).expect("renames");
+    std::fs::create_dir(&key).expect("makes");
+    std::thread::sleep(Duration::from_millis(2500));
+    std::fs::remove_dir(&key).expect("removes");
+    std::fs::rename(&elsewhere, &key).expect("renames");
+    eventually("the new certificate is served", || handshake(&server, &second, &[]).is_ok());
+
+    let third = certificate.renew();
+    for name in ["cert.pem", "key.pem"] {
+        let content = std::fs::read(certificate.path(name)).expect("reads");
+        put_secret(&certificate.path(name), [b"\xef\xbb\xbf", content.as_slice()].concat());
+    }
+    eventually("the marked certificate is served", || handshake(&server, &third, &[]).is_ok());
+}
+
+#[test]
+fn proxies_that_cannot_be_read_are_refused_before_anything_is_served() {
+    for wrong in ["nginx", "10.0.0.0/40", "0.0.0.0/0"] {
+        let reason = refusal(|settings| settings.server.trusted_proxies = vec![wrong.to_owned()]);
+        assert!(reason.contains("server.trusted_proxies") && reason.contains(wrong), "{reason}");
+    }
 }

@@ -1,13 +1,11 @@
 //! Signatures on both APIs: who they let in, and with which code they refuse.
 
-use std::io::Write;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use convgroups_host::server::KeySource;
 use convgroups_host::server::usersig::{Keys, MAX_BYTES};
 use convgroups_tests::server::{
-    ADMIN, APP, KEY, Reply, Setup, TestServer, eventually, keys, now, rest_path, sign, status_of,
+    ADMIN, APP, KEY, Reply, Setup, TestServer, eventually, keys, now, put_secret, rest_path, sign, status_of,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +38,28 @@ fn without(field: &str) -> String {
     let mut fields = fields(ADMIN);
     fields.as_object_mut().expect("an object").remove(field);
     pack(fields.to_string().as_bytes())
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    miniz_oxide::deflate::compress_to_vec_zlib(bytes, 9)
+}
+
+/// The values alone, in the order in which the fields are declared.
+fn list(identifier: &str) -> String {
+    let fields = fields(identifier);
+    let in_order = ["TLS.ver", "TLS.identifier", "TLS.sdkappid", "TLS.expire", "TLS.time", "TLS.userbuf", "TLS.sig"];
+    pack(Value::from(in_order.map(|name| fields[name].clone()).to_vec()).to_string().as_bytes())
+}
+
+/// A valid signature with bytes after it.
+fn trailing(identifier: &str, bytes: &[u8]) -> String {
+    encode(&[zlib(fields(identifier).to_string().as_bytes()), bytes.to_vec()].concat())
+}
+
+/// A valid signature with a field before it that stands there again.
+fn twice(identifier: &str) -> String {
+    let fields = fields(identifier).to_string();
+    pack(fields.replacen('{', "{\"TLS.identifier\":\"alice\",", 1).as_bytes())
 }
 
 /// 100 MB of zeros in a hundred thousand bytes; or in less, where that is too long to be looked at.
@@ -75,7 +95,18 @@ fn cases() -> Vec<(&'static str, String, i64)> {
         ("with another time", with("TLS.time", now() + 1), 70009),
         ("that holds for ever", with("TLS.expire", u64::MAX), 70009),
         ("with a negative time", with("TLS.time", -1), 70003),
-        ("with an app in a string", with("TLS.sdkappid", APP.to_string()), 70003),
+        ("with an app in a string with a sign", with("TLS.sdkappid", format!("+{APP}")), 70003),
+        ("with an app in a string with a zero before it", with("TLS.sdkappid", format!("0{APP}")), 70003),
+        ("with an app in a string with a blank", with("TLS.sdkappid", format!("{APP} ")), 70003),
+        ("with another app in a string", with("TLS.sdkappid", (APP + 1).to_string()), 70014),
+        ("with another time in a string", with("TLS.time", (now() + 1).to_string()), 70009),
+        ("with a time of no number", with("TLS.time", "now"), 70003),
+        ("with an identifier that is a number", with("TLS.identifier", 7), 70003),
+        ("of a list in the place of the object", list(ADMIN), 70003),
+        ("with bytes after its compressed data", trailing(ADMIN, b"x"), 70003),
+        ("with a second stream after its compressed data", trailing(ADMIN, &zlib(b"{}")), 70003),
+        ("with bytes after its JSON", pack(format!("{} x", fields(ADMIN)).as_bytes()), 70003),
+        ("with a field that stands there twice", twice(ADMIN), 70003),
         ("with a line break", with("TLS.identifier", "administrator\nTLS.sdkappid:1"), 70003),
         ("with a user's buffer that was not signed", with("TLS.userbuf", "eA=="), 70009),
         ("with an empty MAC", with("TLS.sig", ""), 70009),
@@ -280,6 +311,99 @@ fn signatures_of_other_generators_are_read() {
 }
 
 #[test]
+fn signatures_whose_numbers_are_digits_in_strings_are_accepted() {
+    let server = TestServer::start();
+    let numbers = ["TLS.sdkappid", "TLS.time", "TLS.expire"];
+    for count in 1..=numbers.len() {
+        for chosen in [&numbers[..count], &numbers[numbers.len() - count..]] {
+            let mut fields = fields(ADMIN);
+            for name in chosen {
+                fields[name] = fields[name].to_string().into();
+            }
+            let signature = pack(fields.to_string().as_bytes());
+            let answer = server.sdk_signed(&signature, "getConversationGroupList", "{}");
+            assert_eq!(answer.outcome(), (200, 0), "{fields}: {}", answer.body);
+            let path = rest_path("get_contact_group", ADMIN, &signature.replace('*', "%2A"));
+            assert_eq!(server.rest_at(&path, r#"{"From_Account":"alice"}"#).outcome(), (200, 0), "{fields}");
+        }
+    }
+}
+
+const LIST: &str = "/v1/getConversationGroupList";
+
+/// Calls of any address, as a proxy forwards them.
+fn forwarded(server: &TestServer, address: &str, signature: &str) -> Reply {
+    Reply::to(server.post(LIST).bearer_auth(signature).header("x-forwarded-for", address))
+}
+
+#[test]
+fn an_address_with_too_many_wrong_signatures_is_throttled_and_others_are_not() {
+    let setup = Setup::default().with(|settings| {
+        settings.auth.failures_per_minute_per_address = 5;
+        settings.server.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
+    });
+    let server = setup.start();
+    let outcome = |address: &str, signature: &str| forwarded(&server, address, signature).outcome();
+    let (known, new) = (sign("alice"), sign("bob"));
+    let wrong = |number: u32| Keys::parse(OTHER_KEY).expect("a key").sign(&number.to_string(), APP, now(), 60);
+    let bad = "203.0.113.9";
+    assert_eq!(outcome(bad, &known), (200, 0));
+    for number in 0..5 {
+        // What the client says itself does not count.
+        assert_eq!(outcome(&format!("198.51.100.{number}, {bad}"), &wrong(number)), (401, 70009));
+    }
+    let refused = forwarded(&server, bad, &wrong(5));
+    assert_eq!(refused.outcome(), (429, 60007), "{refused:?}");
+    assert!(refused.reason().contains("address"), "{refused:?}");
+    let seconds: u64 = refused.header("retry-after").expect("when to try again").parse().expect("seconds");
+    assert!((1..=13).contains(&seconds), "{seconds}");
+    assert_eq!(outcome(bad, &new), (429, 60007), "nobody's is read");
+    assert_eq!(outcome(bad, &known), (200, 0), "but for one that was verified before");
+    let path = rest_path("get_contact_group", ADMIN, &sign(ADMIN).replace('*', "%2A"));
+    let rest = |address: &str| {
+        let request = server.post(&path).header("x-forwarded-for", address).body(r#"{"From_Account":"alice"}"#);
+        Reply::to(request).outcome()
+    };
+    assert_eq!(rest(bad), (200, 60007));
+    assert_eq!(rest("203.0.113.10"), (200, 0), "from another address");
+    assert_eq!(outcome("203.0.113.10", &new), (200, 0));
+    assert_eq!(server.metric("convgroups_throttled_signatures_total"), 3);
+
+    // One network of IPv6 is one address.
+    for number in 0..5 {
+        assert_eq!(outcome(&format!("2001:db8:0:1::{number:x}"), &wrong(number)), (401, 70009));
+    }
+    assert_eq!(outcome("2001:db8:0:1:ffff::1", &sign("carol")), (429, 60007));
+    assert_eq!(outcome("2001:db8:0:2::1", &sign("carol")), (200, 0));
+}
+
+#[test]
+fn forwarded_addresses_of_untrusted_peers_are_ignored() {
+    let setup = Setup::default().with(|settings| {
+        settings.auth.failures_per_minute_per_address = 3;
+        settings.server.trusted_proxies = vec!["192.0.2.1".to_owned()];
+    });
+    let server = setup.start();
+    for number in 0..3 {
+        assert_eq!(forwarded(&server, &format!("203.0.113.{number}"), "wrong").outcome(), (401, 70003));
+    }
+    assert_eq!(forwarded(&server, "203.0.113.99", "wrong").outcome(), (429, 60007));
+}
+
+#[test]
+fn missing_and_expired_signatures_are_not_counted_as_failures() {
+    let server = Setup::default().with(|settings| settings.auth.failures_per_minute_per_address = 1).start();
+    let expired = keys().sign("alice", APP, 1000, 60);
+    for _ in 0..10 {
+        assert_eq!(Reply::to(server.post(LIST)).outcome(), (401, 60005));
+        // Which tells a client that it has to renew its signature.
+        assert_eq!(server.sdk_signed(&expired, "getConversationGroupList", "").outcome(), (401, 70001));
+    }
+    assert_eq!(server.sdk_signed("wrong", "getConversationGroupList", "").outcome(), (401, 70003));
+    assert_eq!(server.sdk_signed("wrong", "getConversationGroupList", "").outcome(), (429, 60007));
+}
+
+#[test]
 fn a_signature_that_expires_while_it_is_remembered_ends() {
     let server = TestServer::start();
     let signature = keys().sign("alice", APP, now(), 2);
@@ -299,12 +423,7 @@ const CREATION: &str = r#"{"groupName":"Work","conversationIDList":["c2c_bob"]}"
 fn a_key_is_replaced_while_the_server_runs_and_a_broken_file_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys");
-    let write = |text: &str| {
-        // As an operator should: in one step.
-        let new = directory.path().join("new");
-        std::fs::File::create(&new).and_then(|mut file| file.write_all(text.as_bytes())).expect("writes");
-        std::fs::rename(new, &path).expect("renames");
-    };
+    let write = |text: &str| put_secret(&path, text);
     write(&format!("# two keys\n{OTHER_KEY}\n{KEY}\n"));
     let server = Setup::default().keys(KeySource::File(path.clone())).start();
     let (old, new) = (sign("alice"), Keys::parse(OTHER_KEY).expect("a key").sign("alice", APP, now(), 3600));
@@ -332,4 +451,58 @@ fn a_key_is_replaced_while_the_server_runs_and_a_broken_file_changes_nothing() {
     write(&format!("{KEY}\n"));
     eventually("the other key is refused", || outcome(&new) == (401, 70009));
     assert_eq!(outcome(&old), (200, 0));
+}
+
+#[test]
+fn a_rotation_that_keeps_the_files_time_and_size_is_noticed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys");
+    let other = "x".repeat(KEY.len());
+    put_secret(&path, KEY);
+    let time = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
+    let server = Setup::default().keys(KeySource::File(path.clone())).start();
+    let outcome = |signature: &str| server.sdk_signed(signature, "getConversationGroupList", "{}").outcome();
+    assert_eq!(outcome(&sign("alice")), (200, 0));
+    // In place, as an editor may do.
+    let file = std::fs::File::options().write(true).open(&path).expect("it is there");
+    std::io::Write::write_all(&mut &file, other.as_bytes()).expect("writes");
+    file.set_modified(time).expect("sets");
+    eventually("the removed key is refused", || outcome(&sign("alice")) == (401, 70009));
+    let new = Keys::parse(&other).expect("a key").sign("alice", APP, now(), 60);
+    assert_eq!(outcome(&new), (200, 0));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_unusable_keys_file_is_retried_even_if_it_is_unchanged() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys");
+    put_secret(&path, KEY);
+    let server = Setup::default().keys(KeySource::File(path.clone())).start();
+    let outcome = |signature: &str| server.sdk_signed(signature, "getConversationGroupList", "{}").outcome();
+    put_secret(&directory.path().join("other"), OTHER_KEY);
+    // A moment in which everybody could have written a key of theirs into it.
+    std::fs::set_permissions(directory.path().join("other"), Permissions::from_mode(0o666)).expect("it is ours");
+    std::fs::rename(directory.path().join("other"), &path).expect("renames");
+    let new = Keys::parse(OTHER_KEY).expect("a key").sign("alice", APP, now(), 3600);
+    let started = std::time::Instant::now();
+    while started.elapsed() < std::time::Duration::from_secs(5) {
+        assert_eq!((outcome(&new), outcome(&sign("alice"))), ((401, 70009), (200, 0)), "the old one is in force");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+    eventually("the new key is taken", || outcome(&new) == (200, 0));
+    assert_eq!(outcome(&sign("alice")), (401, 70009));
+}
+
+#[test]
+fn a_byte_order_mark_in_a_keys_file_is_ignored() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys");
+    put_secret(&path, format!("\u{feff}{KEY}\r\n"));
+    let server = Setup::default().keys(KeySource::File(path)).start();
+    assert_eq!(server.sdk_signed(&sign("alice"), "getConversationGroupList", "{}").outcome(), (200, 0));
 }

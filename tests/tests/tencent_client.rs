@@ -4,6 +4,7 @@ use convgroups_host::server::usersig::Keys;
 use convgroups_host::server::{KeySource, Server};
 use convgroups_host::{Host, Settings, UserId};
 use convgroups_tests::ids;
+use convgroups_tests::server::put_secret;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tencent_im_rs::api::v4::TencentHelper;
 use tencent_im_rs::api::v4::common::contact_item::ContactItem;
@@ -48,7 +49,7 @@ async fn start(directory: &std::path::Path) -> (Host, TencentHelper) {
     settings.auth.sdk_app_id = APP.into();
     settings.auth.admins = vec![ADMIN.to_owned()];
     std::fs::write(&settings.server.tls_certificate, certificate.pem()).expect("writes");
-    std::fs::write(&settings.server.tls_key, key.serialize_pem()).expect("writes");
+    put_secret(&settings.server.tls_key, key.serialize_pem());
 
     let host = Host::builder().settings(settings.clone()).build().expect("it builds");
     let keys = KeySource::Fixed(Keys::parse(KEY).expect("a key"));

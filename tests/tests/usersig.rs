@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use convgroups_host::server::usersig::{Keys, UserSigError};
 use serde::Deserialize;
 
@@ -92,4 +94,101 @@ fn keys_are_read_from_lines_and_weak_ones_are_refused() {
     assert_eq!(format!("{:?}", keys(" 0123456789abcdef \r\n# x\nfedcba9876543210\n")), "Keys(2 secrets)");
     let signature = keys(" 0123456789abcdef \r\n").sign("alice", 1, 10, 10);
     assert!(keys("0123456789abcdef").verify(&signature, 1, 20).is_ok());
+}
+
+#[test]
+fn keys_files_are_read_strictly_and_errors_name_the_line() {
+    let key = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
+    let signature = keys(key).sign("alice", 1, 10, 10);
+    for text in [
+        format!("\u{feff}{key}"),
+        format!("\u{feff}# a comment\r\n{key}\r\n"),
+        format!("  {key}\t\n\n"),
+        format!("anotherKeyInBase64WithPadding==\n{key}"),
+        format!("a key with blanks, and = in the middle\n{key}"),
+        format!("0123456789=abcdef0123456789\n{key}"),
+    ] {
+        assert!(keys(&text).verify(&signature, 1, 10).is_ok(), "{text:?}");
+    }
+    for (line, reason) in [
+        (format!("\"{key}\""), "a quotation mark"),
+        (format!("'{key}'"), "a quotation mark"),
+        (format!("`{key}`"), "a quotation mark"),
+        (format!("\u{201c}{key}\u{201d}"), "a quotation mark"),
+        (format!("\"{key}"), "a quotation mark"),
+        (format!("{key}\""), "a quotation mark"),
+        (format!("USERSIG_KEY={key}"), "NAME=value"),
+        (format!("export USERSIG_KEY={key}"), "NAME=value"),
+        (format!("usersig.key = {key}"), "NAME=value"),
+        (format!("KEY=\"{key}\""), "a quotation mark"),
+        ("KEY=YWJjZGVmZ2hpamtsbW5vcA==".to_owned(), "NAME=value"),
+        (format!("key: {key}"), "NAME=value"),
+        (format!("{key} # the new one"), "a comment"),
+        ("-----BEGIN PRIVATE KEY-----".to_owned(), "PEM"),
+        (format!("\u{feff}{key}"), "\\u{feff}"),
+        (format!("{key}\u{200b}"), "\\u{200b}"),
+        (format!("{}\u{a0}{}", &key[..30], &key[30..]), "\\u{a0}"),
+        (format!("{key}\0"), "\\u{0}"),
+        ("short".to_owned(), "less than 16 bytes"),
+    ] {
+        let text = format!("# the keys\n{key}\n{line}\n");
+        let refused = Keys::parse(&text).expect_err(&line).to_string();
+        assert!(refused.starts_with("line 3 ") && refused.contains(reason), "{line:?}: {refused}");
+        assert!(!refused.contains(key), "{refused}");
+    }
+}
+
+/// A signature whose fields were changed after it was signed.
+fn changed(change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> String {
+    let encode = |bytes: &[u8]| BASE64_STANDARD.encode(bytes).replace('+', "*").replace('/', "-").replace('=', "_");
+    let signature = keys("0123456789abcdef").sign("alice", 1_400_000_000, 10, 60);
+    let compressed = BASE64_STANDARD.decode(signature.replace('*', "+").replace('-', "/").replace('_', "="));
+    let json = miniz_oxide::inflate::decompress_to_vec_zlib(&compressed.expect("base64")).expect("zlib");
+    let mut fields = serde_json::from_slice(&json).expect("an object");
+    change(&mut fields);
+    let json = serde_json::to_vec(&fields).expect("JSON");
+    encode(&miniz_oxide::deflate::compress_to_vec_zlib(&json, 6))
+}
+
+#[test]
+fn the_field_that_is_wrong_is_named() {
+    use serde_json::{Value, json};
+
+    let set = |field: &str, value: Value| changed(|fields| drop(fields.insert(field.to_owned(), value)));
+    let cases: [(String, Option<&str>, &str); 22] = [
+        (String::new(), None, "empty"),
+        ("%".to_owned(), None, "base64"),
+        (changed(serde_json::Map::clear), Some("TLS.ver"), "TLS.ver is missing"),
+        (changed(|fields| drop(fields.remove("TLS.time"))), Some("TLS.time"), "TLS.time is missing"),
+        (set("TLS.time", json!(null)), Some("TLS.time"), "TLS.time is missing"),
+        (set("TLS.time", json!("now")), Some("TLS.time"), "digits"),
+        (set("TLS.time", json!("")), Some("TLS.time"), "digits"),
+        (set("TLS.time", json!("010")), Some("TLS.time"), "digits"),
+        (set("TLS.time", json!(10.5)), Some("TLS.time"), "digits"),
+        (set("TLS.time", json!(-1)), Some("TLS.time"), "digits"),
+        (set("TLS.expire", json!([60])), Some("TLS.expire"), "digits"),
+        (set("TLS.expire", json!("18446744073709551616")), Some("TLS.expire"), "digits"),
+        (set("TLS.sdkappid", json!(true)), Some("TLS.sdkappid"), "digits"),
+        (set("TLS.sdkappid", json!("7")), Some("TLS.sdkappid"), "for the SDKAppID 7"),
+        (set("TLS.identifier", json!(7)), Some("TLS.identifier"), "not a string"),
+        (set("TLS.identifier", json!("a\nb")), Some("TLS.identifier"), "control characters"),
+        (set("TLS.ver", json!("1.0")), Some("TLS.ver"), "not 2.0"),
+        (set("TLS.ver", json!(2.0)), Some("TLS.ver"), "not a string"),
+        (set("TLS.userbuf", json!(1)), Some("TLS.userbuf"), "not a string"),
+        (set("TLS.sig", json!("%")), Some("TLS.sig"), "not base64"),
+        (set("TLS.sig", json!("AAAA")), Some("TLS.sig"), "key"),
+        (keys("0123456789abcdef").sign("alice", 1_400_000_000, 1, 1), Some("TLS.expire"), "expired"),
+    ];
+    for (signature, field, says) in cases {
+        let error = keys("0123456789abcdef").verify(&signature, 1_400_000_000, 10).expect_err(says);
+        assert_eq!(error.field(), field, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    for field in ["TLS.time", "TLS.expire", "TLS.sdkappid"] {
+        let signature = changed(|fields| {
+            let digits = fields[field].to_string();
+            fields[field] = digits.into();
+        });
+        keys("0123456789abcdef").verify(&signature, 1_400_000_000, 10).expect("the signed text is the same");
+    }
 }

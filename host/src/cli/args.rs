@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 }
 
 /// Settings that can be given to every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// The file with settings [default: convgroups.toml, if it is there].
     #[arg(long, global = true, value_name = "FILE", env = "CONVGROUPS_CONFIG")]
@@ -72,7 +72,7 @@ pub(crate) enum Command {
     ///
     /// Callers prove who they are by a UserSig. Its keys come from the file that auth.keys_file names, or from the
     /// environment variable CONVGROUPS_USERSIG_KEYS, never from a flag. Stops on SIGTERM or Ctrl-C when the calls in flight
-    /// have ended.
+    /// have ended. Reads keys, certificates and some settings again on SIGHUP; SIGUSR1 and SIGUSR2 are ignored.
     #[command(
         after_help = "Examples:\n  convgroups serve --dev\n  convgroups serve --listen 127.0.0.1:8080 --config production.toml"
     )]
@@ -232,7 +232,7 @@ pub(crate) struct Usersig {
     /// How long it holds, in seconds [default: 180 days].
     #[arg(long, value_name = "SECONDS", conflicts_with = "verify")]
     pub(crate) expire: Option<u64>,
-    /// Check the UserSig on standard input instead, and print who it is for and until when.
+    /// Check the UserSig on standard input instead, and print who it is for and until when, or which field is wrong.
     #[arg(long, conflicts_with = "identifier")]
     pub(crate) verify: bool,
 }

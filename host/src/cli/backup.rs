@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use convgroups_host::store::{SqliteStore, without_password};
+use convgroups_host::store::{SqliteStore, check_address, without_password};
 
 use super::{Done, Failed, Outcome, say};
 
 pub(crate) fn backup(store: &str, destination: &Path) -> Outcome {
+    check_address(store).map_err(Failed::run)?;
     let path = store.strip_prefix("sqlite:").ok_or_else(|| {
         let store = without_password(store);
         Failed::Usage(format!("a backup is made of a store sqlite:PATH, not of {store}"))

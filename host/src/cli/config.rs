@@ -68,7 +68,16 @@ fn describe(error: &figment::Error) -> String {
         Some(metadata) => place(metadata, &path),
         None => "settings".to_owned(),
     };
-    format!("{path} ({source}): {}", error.kind)
+    format!("{path} ({source}): {}", without_source(&error.kind.to_string()))
+}
+
+/// What a parser of TOML says without the lines that it quotes, which may contain a password.
+fn without_source(message: &str) -> String {
+    let quoted = |line: &str| {
+        line.trim_start_matches(|character: char| character.is_ascii_digit() || character == ' ').starts_with('|')
+    };
+    let said: Vec<&str> = message.lines().filter(|line| !quoted(line)).collect();
+    said.join(": ")
 }
 
 /// The settings file, if there is one; one that was named must be there.
@@ -98,12 +107,19 @@ fn flags(global: &Global) -> Result<Vec<String>, Failed> {
     for setting in &global.set {
         let (key, value) = setting
             .split_once('=')
-            .ok_or_else(|| Failed::Usage(format!("--set {setting}: expected KEY=VALUE, as limits.max_groups=30")))?;
+            .filter(|(key, _)| is_key(key.trim()))
+            // Not repeated: it may be an address with a password.
+            .ok_or_else(|| Failed::Usage("--set: expected KEY=VALUE, as limits.max_groups=30".to_owned()))?;
         // Numbers, booleans and lists as they are; everything else is a text, which need not be quoted.
         let bare = value.parse::<f64>().is_ok() || matches!(value, "true" | "false") || value.starts_with(['"', '[']);
         lines.push(format!("{key} = {}", if bare { value.to_owned() } else { quoted(value) }));
     }
     Ok(lines)
+}
+
+/// Whether this could be the path of a setting.
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// A text in JSON's quotes, which are TOML's too but for one character.
@@ -127,6 +143,17 @@ pub(crate) fn print(loaded: &Loaded) -> Outcome {
     }
     super::print(text.as_bytes())?;
     Ok(Done::Well)
+}
+
+/// The settings that two configurations do not have in common, by their paths.
+pub(crate) fn differences(before: &Settings, after: &Settings) -> Result<Vec<String>, Failed> {
+    let lines = |settings: &Settings| -> Result<Vec<(String, String)>, Failed> {
+        let mut lines = Vec::new();
+        flatten("", &serde_json::to_value(settings).map_err(Failed::run)?, &mut lines);
+        Ok(lines)
+    };
+    let (before, after) = (lines(before)?, lines(after)?);
+    Ok(after.into_iter().filter(|line| !before.contains(line)).map(|(key, _)| key).collect())
 }
 
 fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {

@@ -5,8 +5,9 @@ use convgroups_host::{PostgresStore, Settings, store};
 use super::{Done, Failed, Outcome, say};
 
 pub(crate) fn migrate(settings: &Settings) -> Outcome {
+    store::check_address(&settings.store).map_err(Failed::run)?;
     let name = store::without_password(&settings.store);
-    if settings.store.starts_with("postgres") {
+    if ["postgres://", "postgresql://"].iter().any(|scheme| settings.store.starts_with(scheme)) {
         let (before, after) = PostgresStore::migrate(&settings.store, &settings.postgres).map_err(Failed::run)?;
         if before == after {
             say(&format!("{name} has the schema's version {after} already"));

@@ -65,7 +65,7 @@ fn dispatch(arguments: Arguments) -> Outcome {
         Command::Config => config::print(&config::load(&global)?),
         Command::Call(command) => call::call(&command, || host(&settings(&global)?)),
         Command::Run(command) => run::run(&command, || host(&settings(&global)?)),
-        Command::Serve(command) => serve::serve(config::load(&global)?, &command),
+        Command::Serve(command) => serve::serve(&global, &command),
         Command::Usersig(command) => usersig::usersig(&settings(&global)?, &command),
         Command::Events(command) => events::events(readable(&settings(&global)?)?, &command),
         Command::Inspect(command) => inspect::inspect(&settings(&global)?, &command),

@@ -3,20 +3,20 @@
 use std::fmt::Write;
 
 use convgroups_host::server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
-use convgroups_host::server::{KEYS_VARIABLE, KeySource, Server, ServerError};
+use convgroups_host::server::{KEYS_VARIABLE, KeySource, Reloader, Server, ServerError, raise_limit_of_open_files};
 use convgroups_host::{Host, Settings, store};
 
-use super::args::Serve;
-use super::config::Loaded;
-use super::{Done, Failed, Outcome, examiner, outlet, plugin_source, say};
+use super::args::{Global, Serve};
+use super::{Done, Failed, Outcome, config, examiner, outlet, plugin_source, say};
 
 /// Who may use `/v4` with `--dev`; the account that Tencent gives every app.
 const DEV_ADMIN: &str = "administrator";
 const DEV_APP: u64 = 1_400_000_000;
 const DEV_USER: &str = "alice";
 
-pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
-    let mut settings = loaded.settings;
+pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
+    let configured = config::load(global)?.settings;
+    let mut settings = configured.clone();
     if let Some(listen) = &command.listen {
         settings.server.listen.clone_from(listen);
     }
@@ -25,9 +25,7 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
         tracing::error!(panic = panic.to_string().replace('\n', " "), "the program panicked");
     }));
     let keys = if command.dev { dev(&mut settings)? } else { keys(&settings)? };
-    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
-    let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
-    let host = host.plugin_examiner(examiner()?).build().map_err(Failed::run)?;
+    raise_limit_of_open_files();
     // Each call that runs has a thread; what else blocks is short.
     let threads = settings.calls.max_concurrent as usize + 64;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -35,6 +33,14 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
         .max_blocking_threads(threads)
         .build()
         .map_err(|error| Failed::Run(format!("could not start: {error}")))?;
+    let signals = {
+        // Before anything that takes time: until then these signals end the process.
+        let _inside = runtime.enter();
+        Signals::take().map_err(|error| Failed::Run(format!("could not listen for signals: {error}")))?
+    };
+    let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
+    let host = Host::builder().settings(settings.clone()).shared_store(store).plugin(plugin_source(&settings));
+    let host = host.plugin_examiner(examiner()?).build().map_err(Failed::run)?;
     let served = runtime.block_on(async {
         let server = Server::bind(host, &settings, keys.clone())?;
         let scheme = if server.is_secure() { "https" } else { "http" };
@@ -42,18 +48,24 @@ pub(crate) fn serve(loaded: Loaded, command: &Serve) -> Outcome {
         if command.dev {
             say(&welcome(&address, &settings, &keys).unwrap_or_default());
         }
+        // Before anybody is told that it listens: until then these signals end the process.
+        let mut stop_signals = StopSignals::take().map_err(ServerError::Stopped)?;
         say(&format!("convgroups: listening on {address}"));
+        let reload = Reload { configured, global: global.clone(), dev: command.dev, server: server.reloader() };
+        let reloading = tokio::spawn(signals.reload_on_hangup(reload));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let signals = async {
-            stop_signal().await;
+        let stopping = async {
+            stop_signals.next().await;
             drop(stop);
-            stop_signal().await;
+            stop_signals.next().await;
         };
         let serving = server.lost_log_lines(outlet::lost()).run(async { drop(stopped.await) });
-        tokio::select! {
+        let served = tokio::select! {
             served = serving => served,
-            () = signals => stop_at_once(),
-        }
+            () = stopping => stop_at_once(),
+        };
+        reloading.abort();
+        served
     });
     served.map(|()| Done::Well).map_err(|error| match error {
         ServerError::Setting(_) => Failed::Usage(error.to_string()),
@@ -72,16 +84,8 @@ fn keys(settings: &Settings) -> Result<KeySource, Failed> {
 
 /// Settings for a first look. A key that is there already is used.
 fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
-    let auth = &mut settings.auth;
-    if auth.sdk_app_id == 0 {
-        auth.sdk_app_id = DEV_APP;
-    }
-    if auth.admins.is_empty() {
-        auth.admins.push(DEV_ADMIN.to_owned());
-    }
-    settings.server.calls_per_second = 0;
-    settings.server.calls_per_second_per_user = 0;
-    if let Some(keys) = KeySource::find(auth).map_err(Failed::Usage)? {
+    first_look(settings);
+    if let Some(keys) = KeySource::find(&settings.auth).map_err(Failed::Usage)? {
         return Ok(keys);
     }
     let mut secret = [0_u8; 32];
@@ -92,6 +96,19 @@ fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
         text
     });
     Keys::parse(&secret).map(KeySource::Fixed).map_err(Failed::run)
+}
+
+fn first_look(settings: &mut Settings) {
+    let auth = &mut settings.auth;
+    if auth.sdk_app_id == 0 {
+        auth.sdk_app_id = DEV_APP;
+    }
+    if auth.admins.is_empty() {
+        auth.admins.push(DEV_ADMIN.to_owned());
+    }
+    auth.failures_per_minute_per_address = 0;
+    settings.server.calls_per_second = 0;
+    settings.server.calls_per_second_per_user = 0;
 }
 
 /// What a newcomer can paste.
@@ -138,24 +155,118 @@ fn stop_at_once() -> ! {
     std::process::exit(1)
 }
 
-/// Ends when the process is asked to stop.
-async fn stop_signal() {
-    let interrupt = async {
+/// Takes over what can be changed while the server runs.
+struct Reload {
+    /// As the server was started, but for what was taken over since.
+    configured: Settings,
+    global: Global,
+    dev: bool,
+    server: Reloader,
+}
+
+impl Reload {
+    /// Reads the settings again, and makes the server read keys and certificates.
+    fn reload(&mut self) {
+        tracing::info!("SIGHUP: settings, keys and certificates are read again");
+        let settings = match self.read() {
+            Ok(settings) => Some(settings),
+            Err(Failed::Usage(error) | Failed::Run(error)) => {
+                tracing::error!(error, "the settings cannot be used; those before stay in force");
+                None
+            }
+            Err(Failed::OutputClosed) => None,
+        };
+        self.server.reload(settings);
+    }
+
+    /// Reads the settings; names those that have changed and need a restart.
+    fn read(&mut self) -> Result<Settings, Failed> {
+        let mut now = config::load(&self.global)?.settings;
+        Reloader::apply(&now, &mut self.configured);
+        let changed = config::differences(&self.configured, &now)?;
+        if !changed.is_empty() {
+            let changed = changed.join(", ");
+            tracing::warn!(changed, "these settings have changed, and need a restart; those before stay in force");
+        }
+        if self.dev {
+            first_look(&mut now);
+        }
+        Ok(now)
+    }
+}
+
+/// Signals that would end the process, and do something else or nothing instead.
+#[cfg(unix)]
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    /// Which programs that rotate logs send by habit.
+    _ignored: [tokio::signal::unix::Signal; 2],
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let ignored = [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
+        Ok(Self { hangup: signal(SignalKind::hangup())?, _ignored: ignored })
+    }
+
+    async fn reload_on_hangup(mut self, mut reload: Reload) {
+        while self.hangup.recv().await.is_some() {
+            reload.reload();
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn reload_on_hangup(self, _: Reload) {}
+}
+
+/// Signals that ask the program to stop.
+#[cfg(unix)]
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    fn take() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct StopSignals;
+
+#[cfg(not(unix))]
+impl StopSignals {
+    fn take() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
     }
 }

@@ -46,7 +46,8 @@ fn verify(keys: &Keys, app: u64, now: u64) -> Outcome {
             print(format!("{answer}\n").as_bytes())
         }
         Err(error) => {
-            let answer = serde_json::json!({ "code": error.code(), "desc": error.to_string() });
+            let (code, desc, field) = (error.code(), error.to_string(), error.field());
+            let answer = serde_json::json!({ "code": code, "desc": desc, "field": field });
             print(format!("{answer}\n").as_bytes())?;
             Ok(Done::WithCode)
         }

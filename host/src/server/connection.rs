@@ -32,6 +32,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
 use super::delivery::{Budget, Delivered, MAX_IN_FLIGHT_BYTES, Streams};
+use super::descriptors;
 use super::metrics::Metrics;
 use crate::settings::ServerSettings;
 
@@ -50,6 +51,7 @@ pub(super) struct Connections {
     tls: Option<RustlsConfig>,
     limits: Limits,
     places: Arc<Semaphore>,
+    max_connections: u32,
     open: Gauge,
     stalled: Counter,
     stopping: watch::Receiver<bool>,
@@ -83,7 +85,8 @@ impl Connections {
         };
         let places = Arc::new(Semaphore::new(settings.max_connections as usize));
         let (open, stalled) = (metrics.connections.clone(), metrics.stalled_streams.clone());
-        Self { router: TowerToHyperService::new(router), tls, limits, places, open, stalled, stopping }
+        let max_connections = settings.max_connections;
+        Self { router: TowerToHyperService::new(router), tls, limits, places, max_connections, open, stalled, stopping }
     }
 
     /// Accepts connections and serves them until the server stops; then waits until they have ended, `patience` at most,
@@ -94,6 +97,7 @@ impl Connections {
         let mut stopping = self.stopping.clone();
         let shared = Arc::new(self);
         let mut running = JoinSet::new();
+        let accept_failed = descriptors::on_accept_failure(shared.max_connections, shared.open.clone());
         loop {
             tokio::select! {
                 biased;
@@ -107,7 +111,7 @@ impl Connections {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, connections = running.len(), "a connection could not be accepted");
+                        accept_failed(&error);
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }

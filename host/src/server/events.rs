@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::auth::{Caller, now};
+use super::client::Client;
 use super::gate::Counted;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
@@ -69,12 +70,13 @@ impl End {
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let started = Instant::now();
     let opened = async {
-        let caller = sdk::authenticate(&app, &headers)?;
+        let caller = sdk::authenticate(&app, client, &headers)?;
         let stream = open(&app, &caller, &id, &headers, query.as_deref()).await?;
         Ok::<_, Rejection>((stream, caller.user))
     };

@@ -56,6 +56,7 @@ pub(super) struct Metrics {
     conflicts: Counter,
     pub(super) connections: Gauge,
     pub(super) event_streams: Gauge,
+    pub(super) throttled_signatures: Counter,
     ended_streams: Family<Reason, Counter>,
     pub(super) stalled_streams: Counter,
 }
@@ -97,12 +98,29 @@ impl Metrics {
             "HTTP/2 streams that were reset because their client did not take the response",
             stalled_streams.clone(),
         );
+        let throttled_signatures = Counter::default();
+        registry.register(
+            "throttled_signatures",
+            "UserSigs that were not read, because too many from the same address could not be verified",
+            throttled_signatures.clone(),
+        );
         let plugin = host.plugin();
         let build =
             Info::new(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("plugin", plugin.digest.clone())]);
         registry.register("build", "This program and its plugin", build);
         registry.register_collector(Box::new(Measured(Box::new(state))));
-        Self { registry, calls, seconds, parts, conflicts, connections, event_streams, ended_streams, stalled_streams }
+        Self {
+            registry,
+            calls,
+            seconds,
+            parts,
+            conflicts,
+            connections,
+            event_streams,
+            throttled_signatures,
+            ended_streams,
+            stalled_streams,
+        }
     }
 
     pub(super) fn call_ended(&self, Label { api, method }: Label, outcome: Outcome, took: Duration) {

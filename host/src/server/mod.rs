@@ -21,11 +21,15 @@
 
 mod auth;
 mod body;
+mod client;
 mod connection;
 mod console;
 mod delivery;
+mod descriptors;
 mod events;
 mod exposition;
+mod failures;
+mod files;
 mod gate;
 mod metrics;
 pub(crate) mod openapi;
@@ -47,22 +51,27 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum_server::tls_rustls::RustlsConfig;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use self::auth::Authenticator;
 pub use self::auth::{KEYS_VARIABLE, KeySource};
+use self::client::{Client, Proxies, Scheme};
 use self::connection::Connections;
+pub use self::descriptors::raise_limit_of_open_files;
 use self::gate::{Gate, Tally};
 use self::metrics::{Label, Metrics};
 use self::rejection::{Outcome, Rejection};
+pub use self::reload::Reloader;
 use crate::call::{Host, new_request_id};
 use crate::model::UserId;
 use crate::settings::{ServerSettings, Settings};
@@ -77,6 +86,8 @@ struct App {
     host: Host,
     settings: ServerSettings,
     auth: Authenticator,
+    proxies: RwLock<Proxies>,
+    warnings: Warnings,
     gate: Arc<Gate>,
     metrics: Metrics,
     streams: Arc<Semaphore>,
@@ -101,6 +112,23 @@ impl App {
         Duration::from_millis(self.settings.heartbeat_ms)
     }
 
+    /// Warns of proxies that are not set up right.
+    fn warn_of(&self, client: &Client) {
+        if client.is_ignored && self.warnings.untrusted_proxy.is_due() {
+            let peer = client.peer;
+            tracing::warn!(
+                %peer,
+                "a request has a forwarded address, which is ignored, because {peer} is not in server.trusted_proxies; if it \
+                 is a proxy of yours, all its clients count as one address"
+            );
+        }
+        let is_far = client.is_proxied && !client.address.is_loopback();
+        if is_far && client.scheme == Some(Scheme::Http) && self.warnings.plain_http.is_due() {
+            let peer = client.peer;
+            tracing::warn!(%peer, "the proxy {peer} says that a client came by plain HTTP: its UserSig was sent in the clear");
+        }
+    }
+
     /// Counts a call and writes it to the log.
     fn ended(&self, label: Label, outcome: Outcome, code: i32, user: Option<&UserId>, took: Duration) {
         self.metrics.call_ended(label, outcome, took);
@@ -108,6 +136,28 @@ impl App {
         let user = user.map_or("", UserId::as_str);
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(api, method, user, outcome = outcome.as_str(), code, microseconds, "call");
+    }
+}
+
+/// Warnings that are logged rarely, however often their reason occurs.
+#[derive(Debug, Default)]
+struct Warnings {
+    untrusted_proxy: Seldom,
+    plain_http: Seldom,
+}
+
+/// Allows something once in ten minutes.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock();
+        let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(600));
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -165,7 +215,8 @@ impl Server {
             return Err(ServerError::Setting(reason.to_owned()));
         }
         let loaded = keys.load().map_err(ServerError::Setting)?;
-        let tls = tls_config(server)?;
+        let tls = tls::configured(server)?;
+        let proxies = Proxies::new(server, tls.is_some()).map_err(ServerError::Setting)?;
         let (listener, address) = listen(&server.listen)?;
         if tls.is_none() && !address.ip().is_loopback() && !server.allow_plain_http {
             return Err(ServerError::Setting(format!(
@@ -187,7 +238,9 @@ impl Server {
             }
         });
         let app = Arc::new(App {
-            auth: Authenticator::new(&settings.auth, loaded),
+            auth: Authenticator::new(&settings.auth, loaded, metrics.throttled_signatures.clone()),
+            proxies: RwLock::new(proxies),
+            warnings: Warnings::default(),
             gate,
             metrics,
             streams: Arc::new(Semaphore::new(server.max_event_streams as usize)),
@@ -198,7 +251,9 @@ impl Server {
             host,
             lost_log_lines,
         });
+        descriptors::check(settings);
         let reload = reload::Reload::new(Arc::clone(&app), keys, tls.clone());
+        let tls = tls.map(|tls| tls.config);
         let router = router(Arc::clone(&app), cors);
         Ok(Self { listener, address, tls, reload, app, router })
     }
@@ -221,6 +276,12 @@ impl Server {
         // It is set once; a second one is ignored.
         let _ = self.app.lost_log_lines.set(lines);
         self
+    }
+
+    /// Returns a handle that makes the running server read its files again.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reload.reloader()
     }
 
     /// Answers requests until `stop` is ready; then ends the event streams, lets calls in flight finish, refuses new ones,
@@ -252,18 +313,6 @@ impl Server {
         };
         housekeeping.abort();
         Ok(served?)
-    }
-}
-
-fn tls_config(settings: &ServerSettings) -> Result<Option<RustlsConfig>, ServerError> {
-    let (certificate, key) = (&settings.tls_certificate, &settings.tls_key);
-    match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
-        (true, true) => Ok(None),
-        (false, false) => {
-            let config = tls::load(certificate, key).map_err(|error| ServerError::Setting(format!("TLS: {error}")))?;
-            Ok(Some(RustlsConfig::from_config(config)))
-        }
-        _ => Err(ServerError::Setting("server.tls_certificate and server.tls_key go together".to_owned())),
     }
 }
 
@@ -336,15 +385,23 @@ fn router(app: Arc<App>, cors: CorsLayer) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::finish))
         .layer(middleware::from_fn(strict::check))
-        .layer(middleware::from_fn(identify))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), identify))
         .with_state(app)
 }
 
-/// Gives a request its id.
-async fn identify(mut request: Request, next: Next) -> Response {
+/// Gives a request its id and determines its client. All log lines about it carry both.
+async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = new_request_id();
-    let span = tracing::info_span!("request", request_id = id);
+    let client = app.proxies.read().client(&request);
+    let span =
+        tracing::info_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
+    if client.is_proxied {
+        span.record("proxy", tracing::field::display(client.peer));
+        span.record("scheme", client.scheme.map(Scheme::as_str));
+    }
+    span.in_scope(|| app.warn_of(&client));
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
     let mut response = next.run(request).instrument(span).await;
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::auth::Caller;
 use super::body::read_body;
+use super::client::Client;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, json};
@@ -28,6 +29,7 @@ const UNKNOWN: &str = "unknown";
 pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -38,7 +40,7 @@ pub(super) async fn call(
     let name = path.map(|Path(name)| name).unwrap_or_default();
     let method = Method::ALL.into_iter().find(|method| method.name() == name);
     let label = Label { api: API, method: method.map_or(UNKNOWN, Method::name) };
-    let (answer, user) = match authenticate(&app, &headers) {
+    let (answer, user) = match authenticate(&app, client, &headers) {
         Err(rejection) => (Err(rejection), None),
         Ok(caller) => (answer(&app, &id, method, &name, query, &caller, body).await, Some(caller.user)),
     };
@@ -48,8 +50,8 @@ pub(super) async fn call(
 }
 
 /// The caller of a request to `/v1`.
-pub(super) fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, Rejection> {
-    let caller = app.auth.verify(signature(headers)?)?;
+pub(super) fn authenticate(app: &App, client: Client, headers: &HeaderMap) -> Result<Caller, Rejection> {
+    let caller = app.auth.authenticate(client.address, signature(headers)?)?;
     app.gate.check_rate(Some(&caller.user))?;
     Ok(caller)
 }

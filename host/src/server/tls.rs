@@ -3,21 +3,65 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use axum_server::tls_rustls::RustlsConfig;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 
-/// Reads a certificate chain and its private key.
-pub(super) fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+use super::ServerError;
+use super::files::{self, Secrecy};
+use crate::settings::ServerSettings;
+
+/// The configuration in force, which connections take from here.
+#[derive(Clone, Debug)]
+pub(super) struct InForce {
+    pub(super) config: RustlsConfig,
+    pub(super) digests: Digests,
+}
+
+/// TLS as the settings say; nothing for plain HTTP.
+pub(super) fn configured(settings: &ServerSettings) -> Result<Option<InForce>, ServerError> {
+    let (certificate, key) = (&settings.tls_certificate, &settings.tls_key);
+    match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => {
+            let loaded = load(certificate, key, None).map_err(|error| ServerError::Setting(format!("TLS: {error}")))?;
+            Ok(loaded.map(|Loaded { config, digests }| InForce { config: RustlsConfig::from_config(config), digests }))
+        }
+        _ => Err(ServerError::Setting("server.tls_certificate and server.tls_key go together".to_owned())),
+    }
+}
+
+/// A certificate chain and its private key.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) config: Arc<ServerConfig>,
+    /// By which it is known whether the files have changed.
+    pub(super) digests: Digests,
+}
+
+/// What the files contained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digests([[u8; 32]; 2]);
+
+/// Reads a certificate chain and its private key; nothing if the files are those that were read before.
+pub(super) fn load(certificate: &Path, key: &Path, before: Option<Digests>) -> Result<Option<Loaded>, String> {
     let failed = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let chain = files::read(certificate, Secrecy::Public)?;
+    let private = files::read(key, Secrecy::Secret)?;
+    let digests = Digests([Sha256::digest(&chain).into(), Sha256::digest(&private).into()]);
+    if before == Some(digests) {
+        return Ok(None);
+    }
+    let chain = CertificateDer::pem_slice_iter(&chain)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| failed(certificate, &error))?;
     if chain.is_empty() {
         return Err(failed(certificate, &"there is no certificate in it"));
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| failed(key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(certificate, &error))?
@@ -25,5 +69,5 @@ pub(super) fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, 
         .with_single_cert(chain, private)
         .map_err(|error| failed(key, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Some(Loaded { config: Arc::new(config), digests }))
 }

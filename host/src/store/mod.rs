@@ -3,6 +3,7 @@
 //! A [`Store`] answers questions about one user at a time and commits the changes of one call of one user. Its contract
 //! is executable: the suite in `tests/` runs against every backend.
 
+mod address;
 mod memory;
 mod overlay;
 #[cfg(feature = "postgres")]
@@ -13,11 +14,12 @@ mod transaction;
 mod verify;
 mod watch;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::address::Location;
+pub use self::address::{check_address, without_password};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
@@ -392,55 +394,6 @@ pub fn open_read_only(url: &str, postgres: &PostgresSettings) -> StoreResult<Arc
         Location::Sqlite(path) => Ok(Arc::new(SqliteStore::open_read_only(path)?)),
         #[cfg(feature = "postgres")]
         Location::Postgres => Ok(Arc::new(PostgresStore::open_read_only(url, postgres)?)),
-    }
-}
-
-/// A store's URL as people may see it: with `***` in the place of a password.
-#[must_use]
-pub fn without_password(url: &str) -> Cow<'_, str> {
-    let secret = || {
-        let (scheme, rest) = url.split_once("://")?;
-        // What is not escaped in a password ends the part before the host all the same at the last @.
-        let (authority, _) = rest.split_once(['/', '?']).unwrap_or((rest, ""));
-        let (user, host) = authority.rsplit_once('@')?;
-        let (name, _) = user.split_once(':')?;
-        let after = &rest[authority.len()..];
-        Some(format!("{scheme}://{name}:***@{host}{after}"))
-    };
-    secret().map_or(Cow::Borrowed(url), Cow::Owned)
-}
-
-/// What a store's URL says.
-enum Location {
-    Memory,
-    #[cfg(feature = "sqlite")]
-    Sqlite(std::path::PathBuf),
-    #[cfg(feature = "postgres")]
-    Postgres,
-}
-
-impl Location {
-    fn of(url: &str) -> StoreResult<Self> {
-        match url.split_once(':') {
-            Some(("memory", "")) => Ok(Self::Memory),
-            // SQLite would take the name for a database without a file, one for each connection.
-            #[cfg(feature = "sqlite")]
-            Some(("sqlite", path)) if !path.is_empty() && path != ":memory:" => Ok(Self::Sqlite(path.into())),
-            #[cfg(feature = "postgres")]
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres),
-            _ => {
-                let mut known = vec!["memory:"];
-                if cfg!(feature = "postgres") {
-                    known.insert(0, "postgres://USER@HOST/DATABASE");
-                }
-                if cfg!(feature = "sqlite") {
-                    known.insert(0, "sqlite:PATH");
-                }
-                let known = known.join(" or ");
-                let message = format!("{:?} names no store; expected {known}", without_password(url));
-                Err(StoreError::new(StoreErrorKind::Unusable, message))
-            }
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use serde::Serialize;
 pub(super) use self::body::schemas;
 use self::commands::Command;
 use super::body::read_body;
+use super::client::Client;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::usersig::UserSigError;
@@ -31,6 +32,7 @@ const SERVICE: &str = "recentcontact";
 pub(super) async fn call(
     State(app): State<Arc<App>>,
     Extension(RequestId(id)): Extension<RequestId>,
+    Extension(client): Extension<Client>,
     http_method: HttpMethod,
     path: Result<Path<(String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
@@ -42,7 +44,7 @@ pub(super) async fn call(
     let command = Command::ALL.into_iter().find(|command| service == SERVICE && command.name() == name);
     let label = Label { api: API, method: command.map_or("unknown", Command::name) };
     let answer = async {
-        authorize(&app, query.as_deref().unwrap_or_default())?;
+        authorize(&app, client, query.as_deref().unwrap_or_default())?;
         let command = command.filter(|_| http_method == HttpMethod::POST).ok_or_else(|| {
             let commands = Command::ALL.map(Command::name).join(", ");
             let desc = format!("there is no such command; there are POST /v4/{SERVICE}/ and {commands}");
@@ -98,7 +100,7 @@ impl Parameters {
 }
 
 /// Lets admins of the app through.
-fn authorize(app: &App, query: &str) -> Result<(), Rejection> {
+fn authorize(app: &App, client: Client, query: &str) -> Result<(), Rejection> {
     let parameters = Parameters::read(query)?;
     let app_id = parameters
         .sdkappid
@@ -112,7 +114,7 @@ fn authorize(app: &App, query: &str) -> Result<(), Rejection> {
     let signature = parameters
         .usersig
         .ok_or_else(|| Rejection::unauthenticated(code::USERSIG, "the parameter usersig is missing in the URL"))?;
-    let caller = app.auth.verify(&signature)?;
+    let caller = app.auth.authenticate(client.address, &signature)?;
     if caller.user.as_str() != identifier {
         return Err(UserSigError::WrongIdentifier.into());
     }

@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::statement::Trouble;
 use crate::settings::PostgresSettings;
+use crate::store::address::check_postgres;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// How long a connection may be silent before the system looks whether the other side is still there.
@@ -39,6 +40,8 @@ pub(super) struct Address {
 impl Address {
     /// Reads a URL.
     pub(super) fn parse(url: &str, settings: &PostgresSettings) -> StoreResult<Self> {
+        // The driver names what it does not understand, which could be a part of a password.
+        check_postgres(url)?;
         let (url, mode) = take_ssl_mode(url);
         let mut config: Config = url.parse().map_err(|error: Error| {
             // Names the parameter, never its value.
@@ -302,8 +305,9 @@ mod tests {
         for (url, reason) in [
             ("postgres://u:secret@h/d?sslmode=prefer", "sslmode=prefer: use verify-full"),
             ("postgres://u:secret@h/d?sslmode=verify-ca", "sslmode=verify-ca"),
-            ("postgres://u:secret@h/d?nonsense=secret", "unknown option `nonsense`"),
-            ("postgres://u:secret@h:port/d", "invalid value for option `port`"),
+            ("postgres://u:secret@h/d?nonsense=secret", "unknown parameter \"nonsense\""),
+            ("postgres://u:secret@h/d?sslcert=secret", "unknown option `sslcert`"),
+            ("postgres://u:secret@h:port/d", "the host or its port cannot be read"),
             ("postgres:///d", "names no host"),
         ] {
             let error = Address::parse(url, &PostgresSettings::default()).expect_err(url);
