@@ -510,6 +510,16 @@ impl serde::de::Visitor<'_> for Number {
         unambiguous("-", number.unsigned_abs()).map(|_| bits)
     }
 
+    /// What has no 64 bits, or was written with a point or an exponent.
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && number.abs() > MAX_SAFE as f64 {
+            return Err(E::custom(format_args!(
+                "number {number} cannot be read exactly: expected a whole number of 64 bits; send the digits in a string"
+            )));
+        }
+        Err(E::invalid_type(serde::de::Unexpected::Float(number), &self))
+    }
+
     fn visit_str<E: serde::de::Error>(self, digits: &str) -> Result<u64, E> {
         let number = match digits.as_bytes() {
             [] => self.of_nothing,
@@ -558,9 +568,9 @@ mod tests {
             assert!(refused(text), "{text}");
             assert_eq!(read(&format!("\"{text}\"")), Ok(text.parse().expect("digits")), "in a string");
             // -2^63 as JavaScript prints it has no 64 bits.
-            if bit < 63 {
-                assert!(refused(&format!("-{text}")), "-{text}");
-            }
+            let negative = read(&format!("-{text}")).expect_err(text);
+            let reason = if bit < 63 { "ambiguous number" } else { "cannot be read exactly" };
+            assert!(negative.contains(reason) && negative.contains("digits in a string"), "-{text}: {negative}");
         }
         // Two bits: 60 and 40, 63 and 32, 59 and 55.
         for text in ["1152922604118474800", "9223372041149743000", "612489549322387500"] {

@@ -52,6 +52,7 @@ pub mod events;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hex;
 mod imports;
 pub mod marks;
 #[cfg(feature = "measure")]

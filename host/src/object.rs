@@ -1,6 +1,6 @@
 //! JSON in which only objects are objects.
 //!
-//! The code that serde derives for a struct accepts an array of the fields' values as well, at every depth. What callers and
+//! The code that serde derives for a struct also accepts an array of the fields' values, at every depth. What callers and
 //! files send is therefore read through `OnlyObjects`, which reads every struct from a map. It does not see into what serde
 //! buffers before it knows the type (`untagged`, `flatten`, internally tagged enums): types for untrusted input do without.
 

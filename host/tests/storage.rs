@@ -181,6 +181,7 @@ fn a_store_on_a_read_only_file_system_can_be_read() {
             cmp "$WORK/before" "$WORK/after" || fail "the export differs"
             "$PROGRAM" events --user alice --store "$store" >"$WORK/events" 2>"$WORK/said" || fail "$(cat "$WORK/said")"
             grep -q Work "$WORK/events" || fail "no events"
+            "$PROGRAM" verify-store --store "$store" >"$WORK/said" 2>&1 || fail "$left: verify-store: $(cat "$WORK/said")"
             "$PROGRAM" backup "$WORK/copy.db" --store "$store" 2>"$WORK/said" || fail "backup: $(cat "$WORK/said")"
             groups "sqlite:$WORK/copy.db" | grep -q Work || fail "the backup has no groups"
         done

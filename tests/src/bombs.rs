@@ -105,7 +105,7 @@ fn aliases_in_a_circle() -> Vec<u8> {
     ))
 }
 
-/// A table's elements, which are put at a place that is known when an instance is made; the module is used so many times.
+/// A table's elements, which are put at a place that is known when an instance is made; the module is instantiated `instances` times.
 fn lists_elements(count: usize, instances: usize) -> Vec<u8> {
     let module = format!(
         r#"(core module $m (import "g" "o" (global i32)) (table 10000 funcref) (func) (elem (global.get 0) func {}))"#,
@@ -154,8 +154,8 @@ fn initialises_a_global() -> Vec<u8> {
     core_module(&[(6, &globals)])
 }
 
-/// A function is handed to components whose import has an equal type, made of other types: all of both trees is compared, so many
-/// times.
+/// A function is handed to components whose import has an equal type, made of other types: both trees are compared completely,
+/// `times` times.
 fn compares_types(depth: usize, times: usize) -> Vec<u8> {
     let tree: String = (1..=depth).map(|level| format!("(type $t{level} (tuple $t{0} $t{0}))", level - 1)).collect();
     let tree = format!("(type $t0 (tuple u8 u8)) {tree}");

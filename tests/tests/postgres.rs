@@ -368,7 +368,7 @@ fn after_a_point_in_time_recovery_readers_of_hosts_that_ran_on_and_of_new_ones_g
         let [Event::Full(full)] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!((full.version, full.groups[0].conversation_id_list.len()), (Version(16), 16));
     }
-    // One that has never gone away is woken, and gets it as well.
+    // One that has never gone away is woken, and also gets the full snapshot.
     let events = open_reader.wait(PATIENCE).expect("reads");
     assert!(matches!(events.as_slice(), [Event::Full(_)]), "{events:?}");
     assert_eq!(open_reader.after(), now);

@@ -358,7 +358,7 @@ fn keys_that_other_users_can_read_or_write_are_refused() {
         }
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("it is ours");
     }
-    // The certificate is no secret.
+    // The certificate is not secret.
     std::fs::set_permissions(certificate.path("cert.pem"), Permissions::from_mode(0o666)).expect("it is ours");
     certificate.setup().bind().expect("it binds");
 }

@@ -2,6 +2,7 @@
 
 use convgroups_host::Host;
 use convgroups_host::api::Request;
+use convgroups_host::escape::json_for_people;
 
 use super::args::{Call, Output};
 use super::{Done, Failed, Outcome, print, table};
@@ -21,6 +22,7 @@ pub(crate) fn call(command: &Call, open: impl FnOnce() -> Result<Host, Failed>) 
             Err(error) => (table::failure(error.code(), &error.desc()), Done::WithCode),
         },
     };
+    let text = if as_json { json_for_people(&text) } else { text.into() };
     print(format!("{text}\n").as_bytes())?;
     Ok(done)
 }

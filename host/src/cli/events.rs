@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use convgroups_host::escape::json_for_people;
 use convgroups_host::events::{Event, EventReader};
 use convgroups_host::store::Store;
 use serde::Serialize;
@@ -36,9 +37,13 @@ pub(crate) fn events(store: Arc<dyn Store>, command: &Events) -> Outcome {
             Output::Table => table::events(&events) + "\n",
             Output::Json => {
                 let line = |event| Line { id: reader.id(event).to_string(), event };
-                let lines: Result<String, _> =
-                    events.iter().map(|event| serde_json::to_string(&line(event)).map(|line| line + "\n")).collect();
-                lines.map_err(Failed::run)?
+                let mut text = String::new();
+                for event in &events {
+                    let json = serde_json::to_string(&line(event)).map_err(Failed::run)?;
+                    text += &json_for_people(&json);
+                    text.push('\n');
+                }
+                text
             }
         };
         print(text.as_bytes())?;

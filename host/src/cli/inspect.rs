@@ -14,6 +14,7 @@ use super::{Done, Failed, Outcome, create, examiner, print};
 pub(crate) fn inspect(settings: &Settings, command: &Inspect) -> Outcome {
     let source = PluginSource::File(command.plugin.clone());
     let info = call::inspect_plugin(settings, &source, &examiner()?).map_err(Failed::run)?;
+    // What is in it from the plugin's file is escaped already.
     let text = if command.json { as_json(&info) } else { as_table(&info) };
     print(format!("{text}\n").as_bytes())?;
     Ok(if info.problem.is_none() { Done::Well } else { Done::WithCode })

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use convgroups_host::api::Request;
 use convgroups_host::call::{BadRequest, CallLine, code};
+use convgroups_host::escape::json_for_people;
 use convgroups_host::{Failure, Host, UserId};
 use indicatif::ProgressBar;
 
@@ -249,7 +250,7 @@ fn read_lines(
 /// The answer to what could not be read.
 fn unread(bad: &BadRequest, output: Output) -> String {
     match output {
-        Output::Json => bad.to_json(),
+        Output::Json => json_for_people(&bad.to_json()).into_owned(),
         Output::Table => table::failure(bad.code, &bad.desc) + "\n",
     }
 }
@@ -298,8 +299,8 @@ fn work(host: &Host, scheduler: &Scheduler, answers: &Sender<Written>, output: O
             Err(_) => Kind::Failed,
         };
         let text = match (result, output) {
-            (Ok(reply), Output::Json) => reply.to_json(),
-            (Err(error), Output::Json) => error.to_json(),
+            (Ok(reply), Output::Json) => json_for_people(&reply.to_json()).into_owned(),
+            (Err(error), Output::Json) => json_for_people(&error.to_json()).into_owned(),
             (Ok(reply), Output::Table) => titled(user, &request, &table::answer(&reply.answer)),
             (Err(error), Output::Table) => titled(user, &request, &table::failure(error.code(), &error.desc())),
         };

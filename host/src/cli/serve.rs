@@ -1,7 +1,8 @@
 //! `convgroups serve`: the HTTP server.
 
-use std::fmt::Write;
+use std::time::Duration;
 
+use convgroups_host::hex::hex;
 use convgroups_host::server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
 use convgroups_host::server::{KEYS_VARIABLE, KeySource, Reloader, Server, ServerError, raise_limit_of_open_files};
 use convgroups_host::{Host, Settings, store};
@@ -13,6 +14,8 @@ use super::{Done, Failed, Outcome, config, examiner, outlet, plugin_source, say}
 const DEV_ADMIN: &str = "administrator";
 const DEV_APP: u64 = 1_400_000_000;
 const DEV_USER: &str = "alice";
+/// How long the program waits for calls that still run when the server has stopped.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
     let configured = config::load(global)?.settings;
@@ -48,7 +51,7 @@ pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
         if command.dev {
             say(&welcome(&address, &settings, &keys).unwrap_or_default());
         }
-        // Before anybody is told that it listens: until then these signals end the process.
+        // Until the server can stop, they keep their default action.
         let mut stop_signals = StopSignals::take().map_err(ServerError::Stopped)?;
         say(&format!("convgroups: listening on {address}"));
         let reload = Reload { configured, global: global.clone(), dev: command.dev, server: server.reloader() };
@@ -67,6 +70,8 @@ pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
         reloading.abort();
         served
     });
+    // Dropping it would wait without limit for calls that hang in the store.
+    runtime.shutdown_timeout(LAST_WAIT);
     served.map(|()| Done::Well).map_err(|error| match error {
         ServerError::Setting(_) => Failed::Usage(error.to_string()),
         ServerError::Listen { .. } | ServerError::Stopped(_) => Failed::run(error),
@@ -90,12 +95,7 @@ fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
     }
     let mut secret = [0_u8; 32];
     getrandom::fill(&mut secret).map_err(|error| Failed::Run(format!("could not make a key: {error}")))?;
-    let secret = secret.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    Keys::parse(&secret).map(KeySource::Fixed).map_err(Failed::run)
+    Keys::parse(&hex(&secret)).map(KeySource::Fixed).map_err(Failed::run)
 }
 
 fn first_look(settings: &mut Settings) {

@@ -1,6 +1,7 @@
 //! The host's side of an examination in a child process: starts the child, waits for it, kills it, and reads its answer.
 //!
-//! Nothing from the child is trusted, because the file that it reads may be made to take it over.
+//! The child's answer is untrusted input, because the file that it reads may be made to take it over: its size and form are
+//! checked. Its machine code cannot be checked, see SECURITY.md.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Seek};

@@ -24,7 +24,7 @@ use crate::settings::{SandboxSettings, Wasi};
 /// Size of an answer. A plugin that could be loaded has far shorter names.
 pub(super) const MAX_ANSWER_BYTES: usize = 256 << 10;
 /// Memory of the host that loading a compiled plugin may take. Machine code takes none before it runs; the tables beside it do, and
-/// a hostile file can make them large.
+/// a hostile file can make them large. No setting: plugins that compilers make take a few hundred kilobytes.
 const MAX_LOADED_BYTES: u64 = 40 << 20;
 /// Compiled code of a plugin may be twice as large as its file, or this. Where memory is checked in code, JavaScript's engines
 /// become three times as large as they are.
@@ -85,7 +85,7 @@ impl Answer {
 ///
 /// # Errors
 ///
-/// The reason why it is no answer.
+/// Why the answer is invalid.
 #[cfg(feature = "fuzzing")]
 pub fn examiner_answer(written: &[u8]) -> Result<(Option<String>, Vec<u8>), String> {
     let answer = Answer::read(written)?;
@@ -202,7 +202,9 @@ fn load(compiler: &Compiler, wasi: Wasi, file: &File) -> io::Result<Answer> {
     Ok(match loaded {
         Err(problem) => Answer::problem(problem.into()),
         Ok(_) if taken > MAX_LOADED_BYTES => {
-            let reason = format!("loading it takes {taken} bytes of memory, at most {MAX_LOADED_BYTES} are allowed");
+            let reason = format!(
+                "loading it takes {taken} bytes of memory, at most {MAX_LOADED_BYTES} are allowed; make its tables and lists of elements smaller"
+            );
             Answer::problem(PluginError::TooCostly(reason))
         }
         Ok(_) => Answer::default(),
@@ -232,7 +234,7 @@ fn confine(request: &Request) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
-        // When memory runs out, the kernel should kill this process and not the host. It may refuse, which is no reason to stop.
+        // When memory runs out, the kernel should kill this process and not the host. If the kernel refuses, the process goes on.
         let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // Programs that collect core files ignore RLIMIT_CORE.

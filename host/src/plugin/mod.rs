@@ -100,8 +100,8 @@ impl PluginError {
                 Self::ForeignImports { imports: names_for_people(&imports), wasi_would_do }
             }
             Self::OtherContract { plugin, difference } => {
-                let line = |line: &str| for_people(line, MAX_REASON_CHARS);
-                let difference = difference.lines().take(MAX_NAMES).map(line).collect::<Vec<_>>().join("\n");
+                let lines: Vec<String> = difference.lines().map(str::to_owned).collect();
+                let difference = names_for_people(&lines).join("\n");
                 Self::OtherContract { plugin: for_people(&plugin, MAX_NAME_CHARS), difference }
             }
             Self::NoExport(exports) => Self::NoExport(names_for_people(&exports)),

@@ -145,7 +145,7 @@ impl Compiler {
         Ok(Self { engine: Engine::new(&configuration(settings)).map_err(|error| refused(&error))? })
     }
 
-    /// Compiles a component on so many threads, to what [`Sandbox::kept_or_made`] loads.
+    /// Compiles a component on `threads` threads for [`Sandbox::kept_or_made`].
     pub(crate) fn compile(&self, bytes: &[u8], threads: usize) -> Result<Vec<u8>, NotCompiled> {
         on_threads(threads, || self.engine.precompile_component(bytes)).map_err(|error| refused(&error))
     }

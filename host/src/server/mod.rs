@@ -394,7 +394,7 @@ async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next)
     let id = new_request_id();
     let client = app.proxies.read().client(&request);
     let span =
-        tracing::info_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
+        tracing::error_span!("request", request_id = id, address = %client.address, proxy = Empty, scheme = Empty);
     if client.is_proxied {
         span.record("proxy", tracing::field::display(client.peer));
         span.record("scheme", client.scheme.map(Scheme::as_str));

@@ -1,6 +1,5 @@
 //! `/openapi.json`: what the server understands, from the types that it reads and writes.
 
-use std::fmt::Write;
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
@@ -28,6 +27,7 @@ use crate::api::{
     CustomData, GroupAndConversations, GroupName, Mark, Method, Rename,
 };
 use crate::events::FullState;
+use crate::hex::hex;
 use crate::model::LoggedChange;
 
 const JSON: &str = "application/json";
@@ -41,11 +41,7 @@ struct Served {
 
 static SERVED: LazyLock<Served> = LazyLock::new(|| {
     let json = document().to_json().expect("an OpenAPI document has a JSON form");
-    let digest = Sha256::digest(&json).iter().take(16).fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let digest = hex(&Sha256::digest(&json));
     let etag = HeaderValue::try_from(format!("\"{digest}\"")).expect("hexadecimal digits are ASCII");
     Served { json: json.into(), etag }
 });

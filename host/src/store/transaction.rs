@@ -141,7 +141,11 @@ impl Transaction {
     ///
     /// A [`Fault`].
     pub fn list_groups(&mut self) -> Result<Vec<String>, Fault> {
-        Ok(self.groups()?.into_iter().map(|group| group.name).collect())
+        let groups = self.groups()?;
+        if groups.iter().map(|group| ENTRY_BYTES + group.name.len()).sum::<usize>() > self.bounds.max_result_bytes {
+            return Err(too_large("group names", self.bounds.max_result_bytes));
+        }
+        Ok(groups.into_iter().map(|group| group.name).collect())
     }
 
     /// All groups with their ids, in the order they were created. Those that the call has created have the ids that they
@@ -240,18 +244,24 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn evict_oldest(&mut self, group: &str, count: u32) -> Outcome<Vec<String>> {
-        // As many as one call can change: a group that is far above a limit that was lowered shrinks call by call.
+        // As many as one call can change and return: a group that is far above a limit that was lowered shrinks call by call.
         let left = u64::from(self.bounds.max_changes).saturating_sub(self.staged);
         let count = count.min(self.bounds.max_ids).min(u32::try_from(left).unwrap_or(u32::MAX));
-        let mut oldest = Vec::new();
+        let (mut oldest, mut bytes) = (Vec::new(), 0);
         let mut after = 0;
         // Asked at least once, so that a missing group is noticed even if none is to leave.
-        loop {
+        'pages: loop {
             let wanted = u32::try_from(count as usize - oldest.len()).unwrap_or(MAX_PAGE);
-            let page = self.page_conversations(Some(group), after, wanted)?;
+            let page = self.page(Some(group), after, wanted.min(MAX_PAGE))?;
             let Some(last) = page.last() else { break };
             after = last.position;
-            oldest.extend(page.into_iter().map(|member| member.conversation_id));
+            for member in page {
+                bytes += ENTRY_BYTES + member.conversation_id.len();
+                if bytes > self.bounds.max_result_bytes {
+                    break 'pages;
+                }
+                oldest.push(member.conversation_id);
+            }
             if oldest.len() == count as usize {
                 break;
             }
@@ -266,7 +276,15 @@ impl Transaction {
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        let limit = limit.min(MAX_PAGE);
+        let page = self.page(group, after, limit.min(MAX_PAGE))?;
+        let bytes: usize = page.iter().map(|member| ENTRY_BYTES + member.conversation_id.len()).sum();
+        if bytes > self.bounds.max_result_bytes {
+            return Err(too_large("conversations", self.bounds.max_result_bytes).into());
+        }
+        Ok(page)
+    }
+
+    fn page(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
         match group {
             Some(name) => self.page_of_group(name, after, limit),
             None if self.changes.is_empty() => {

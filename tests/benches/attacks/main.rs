@@ -1,6 +1,6 @@
 //! What a plugin that attacks for one user costs another: for each plugin of the collection, how its calls end, how long each
 //! takes, what memory the process takes meanwhile, and how long the calls of a user whom it serves take before and during the
-//! attack. Then the same for plugins that attack whoever loads them, while a host of the same process goes on; and for clients
+//! attack. Then the same for plugin files that attack the host that loads them, while a host of the same process goes on; and for clients
 //! that attack a server over HTTP.
 //!
 //! Some attack nothing, such as `remembers`: what they cost another is what any second caller does, to compare with. One caller

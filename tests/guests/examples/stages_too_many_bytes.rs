@@ -6,15 +6,21 @@
 extern crate alloc;
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use test_guests::answer;
 use test_guests::mark_store::{ConversationData, set_conversation_data};
 
 test_guests::plugin!(|_, ids| {
     let custom_data = "x".repeat(4096);
-    for number in 0..9_000 {
-        let conversation_id = format!("c2c_{number}");
-        set_conversation_data(&[&ConversationData { conversation_id, marks: 0, custom_data: custom_data.clone() }]);
+    for batch in 0..20 {
+        let note = |number: u32| ConversationData {
+            conversation_id: format!("c2c_{batch}_{number}"),
+            marks: 0,
+            custom_data: custom_data.clone(),
+        };
+        let data: Vec<ConversationData> = (0..400).map(note).collect();
+        set_conversation_data(&data.iter().collect::<Vec<_>>());
     }
     answer(ids, "")
 });

@@ -74,7 +74,7 @@ fn seekable(file: &Path) -> io::Result<File> {
         let some = block.get(..end).unwrap_or(block);
         length += end;
         copy.write_all(some)?;
-        // Which line it is, and what is wrong with it, is told by whoever reads the copy.
+        // The reader of the copy reports the line and the error.
         if length > most {
             break;
         }

@@ -114,7 +114,7 @@ impl<R: BufRead> Parts<R> {
         Unreadable::Line(bad_line(self.number, reason))
     }
 
-    /// Reads a line of up to so many bytes into the buffer; whether there was one.
+    /// Reads a line of at most `max_bytes` into the buffer. Returns whether there was one.
     fn read_line(&mut self, max_bytes: usize) -> Result<bool, Unreadable> {
         self.raw.clear();
         let number = self.number + 1;
