@@ -27,13 +27,30 @@ fn convgroups(directory: &Path) -> Command {
 struct Running {
     process: Child,
     said: Vec<String>,
-    rest: BufReader<std::process::ChildStderr>,
+    rest: BufReader<Box<dyn Read>>,
 }
 
 impl Running {
     fn start(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
-        let mut rest = BufReader::new(process.stderr.take().expect("piped"));
+        let stderr = process.stderr.take().expect("piped");
+        Self::read(process, Box::new(stderr))
+    }
+
+    /// Starts it with a standard error in non-blocking mode.
+    #[cfg(unix)]
+    fn start_non_blocking(mut command: Command) -> Self {
+        let (ours, its) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        its.set_nonblocking(true).expect("a mode");
+        let its = Stdio::from(std::os::fd::OwnedFd::from(its));
+        let process = command.stderr(its).stdout(Stdio::null()).spawn().expect("it starts");
+        // The command holds the other end.
+        drop(command);
+        Self::read(process, Box::new(ours))
+    }
+
+    fn read(process: Child, stderr: Box<dyn Read>) -> Self {
+        let mut rest = BufReader::new(stderr);
         let mut said = Vec::new();
         while !said.last().is_some_and(|line: &String| line.starts_with("convgroups: listening on ")) {
             let mut line = String::new();
@@ -265,14 +282,17 @@ fn lost(metrics: &str) -> u64 {
 
 #[test]
 fn a_stalled_log_reader_does_not_stop_the_server_and_lost_lines_are_counted() {
-    for form in ["--log-json", "--dev"] {
+    let mut cases: Vec<(bool, fn(Command) -> Running)> = vec![(true, Running::start), (false, Running::start)];
+    #[cfg(unix)]
+    cases.push((true, Running::start_non_blocking));
+    for (is_json, start) in cases {
         let directory = tempfile::tempdir().expect("a directory");
         let mut command = convgroups(directory.path());
         command.args(["serve", "--store", "memory:", "--listen", "127.0.0.1:0", "--dev"]);
-        if form != "--dev" {
-            command.arg(form);
+        if is_json {
+            command.arg("--log-json");
         }
-        let mut server = Running::start(command);
+        let mut server = start(command);
         let address = server.address().to_owned();
         let fetch = |path: &str| shell(directory.path(), &format!("curl -s -m 60 {address}{path}"));
         assert_eq!(lost(&fetch("/metrics")), 0);
@@ -295,6 +315,31 @@ fn a_stalled_log_reader_does_not_stop_the_server_and_lost_lines_are_counted() {
         }
         server.stop();
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn log_lines_that_cannot_be_written_are_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // The server cannot say which port it has.
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let mut command = convgroups(directory.path());
+    command.args(["serve", "--store", "memory:", "--listen", &free.to_string(), "--dev"]);
+    let mut process = command.stderr(full).stdout(Stdio::null()).spawn().expect("it starts");
+    let ended = |process: &mut Child| process.try_wait().expect("it can be asked");
+    while TcpStream::connect(free).is_err() {
+        assert_eq!(ended(&mut process), None);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let address = format!("http://{free}");
+    make_lines(&address, 100);
+    let metrics = || shell(directory.path(), &format!("curl -s -m 60 {address}/metrics"));
+    // The thread that writes may be behind.
+    let known = (0..1000).map(|_| lost(&metrics())).find(|lost| *lost >= 100);
+    process.kill().expect("it runs");
+    process.wait().expect("it ends");
+    assert!(known.is_some(), "fewer than 100 lines are counted");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! `GET /v1/events`: every change once, in order, wherever a reader is cut off and resumes.
 
+use std::any::Any;
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
+use convgroups_host::store::{Commit, CommitOutcome, Skip, Store, StoreResult};
 use convgroups_host::{EventId, Host, MemoryStore, SqliteStore, Version};
 use convgroups_tests::gated::GatedStore;
+use convgroups_tests::meddled::{MeddledStore, Meddler};
 use convgroups_tests::server::{
     APP, EventStream, Setup, TestServer, answer_on, eventually, keys, now, request, rest_of, sign,
 };
@@ -402,12 +404,10 @@ fn opening_an_event_stream_waits_in_the_per_user_queue_and_counts_as_a_call() {
     assert_eq!(server.events("alice", "?after=0", None).expect().id, Some(1));
 }
 
-#[test]
-fn large_full_snapshots_are_rate_limited_by_their_size() {
-    // Some 2 MB, which count as 65 calls.
-    let store = Arc::new(MemoryStore::new());
+/// Gives a user a state of some 2 MB, which count as 65 calls.
+fn fill(store: &dyn Store, name: &str) {
     let commit = Commit {
-        user: user("alice"),
+        user: user(name),
         base: Version(0),
         changes: vec![Change::GroupCreated {
             group_name: "Work".to_owned(),
@@ -419,6 +419,65 @@ fn large_full_snapshots_are_rate_limited_by_their_size() {
         deadline: None,
     };
     assert!(matches!(store.commit(commit).expect("commits"), CommitOutcome::Committed(_)));
+}
+
+/// Lets reads wait.
+#[derive(Debug, Default)]
+struct ReadGate(Mutex<()>);
+
+impl Meddler for ReadGate {
+    fn read(&self) -> StoreResult<()> {
+        drop(self.0.lock().expect("no panic"));
+        Ok(())
+    }
+
+    fn commit(&self, store: &dyn Store, commit: Commit) -> StoreResult<CommitOutcome> {
+        store.commit(commit)
+    }
+}
+
+#[test]
+fn cancelled_event_streams_are_charged() {
+    let store = MeddledStore::with(Arc::new(MemoryStore::new()), ReadGate::default());
+    let users = ["alice", "bob"];
+    for name in users {
+        fill(&*store, name);
+    }
+    let setup = Setup::default().store(store.clone()).with(|settings| settings.server.calls_per_second_per_user = 1);
+    let server = setup.start();
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
+    let mut requests = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address()).await.expect("connects");
+        let (requests, connection) = h2::client::handshake(stream).await.expect("it shakes hands");
+        tokio::spawn(connection);
+        requests
+    });
+    for name in users {
+        let closed = store.0.lock().expect("no panic");
+        // Over HTTP/1.1, dropping this disconnects; over HTTP/2, it resets the stream.
+        let asked: Box<dyn Any> = if name == "alice" {
+            let mut stream = server.connect();
+            stream.write_all(request("GET", "/v1/events", name, "", "").as_bytes()).expect("writes");
+            Box::new(stream)
+        } else {
+            let asked = axum::http::Request::get("http://test/v1/events");
+            let asked = asked.header("authorization", format!("Bearer {}", sign(name))).body(()).expect("a request");
+            Box::new(requests.send_request(asked, true).expect("it is sent"))
+        };
+        eventually("it reads", || server.metric("convgroups_calls_running") == 1);
+        drop(asked);
+        eventually("the server notices", || server.metric("convgroups_event_streams") == 0);
+        drop(closed);
+        eventually("the read ends", || server.metric("convgroups_calls_running") == 0);
+        let refused = server.try_events(&sign(name), "", None).expect_err("the snapshot was charged");
+        assert_eq!(refused.outcome(), (429, 60007), "{name}");
+    }
+}
+
+#[test]
+fn large_full_snapshots_are_rate_limited_by_their_size() {
+    let store = Arc::new(MemoryStore::new());
+    fill(&*store, "alice");
     let setup = Setup::default().store(store).with(|settings| settings.server.calls_per_second_per_user = 10);
     let server = setup.start();
     let open = |query: &str| server.try_events(&sign("alice"), query, None);

@@ -1,11 +1,12 @@
 //! HTTP/2 clients that do not read their responses.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Request, StatusCode};
-use convgroups_host::Version;
+use convgroups_host::{MemoryStore, Version};
+use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{APP, PATIENCE, Setup, TestServer, eventually, keys, now, request, sign};
 use convgroups_tests::user;
 use h2::client::{ResponseFuture, SendRequest};
@@ -226,6 +227,45 @@ fn a_request_waits_while_its_connection_has_too_many_unread_response_bytes() {
     drop(unread);
     let (status, _stream) = client.head(later);
     assert_eq!((status, server.metric("convgroups_event_streams")), (StatusCode::OK, 1));
+}
+
+#[test]
+fn requests_that_come_at_once_share_the_limit_of_unread_bytes_of_their_connection() {
+    let store = GatedStore::new(Arc::new(MemoryStore::new()));
+    let setup = Setup::default().store(store.clone()).with(|settings| {
+        settings.calls.max_concurrent = 16;
+        // Room for the estimates of two responses.
+        settings.server.max_buffered_bytes_per_connection = 32 << 10;
+    });
+    let server = setup.start();
+    store.close();
+    let mut client = Client::connect(&server, 65_535);
+    let create = |client: &mut Client, user: &str| {
+        let asked = Request::post("http://test/v1/createConversationGroup");
+        let asked = asked.header("authorization", format!("Bearer {}", sign(user))).body(()).expect("a request");
+        let mut requests = client.runtime.block_on(client.requests.clone().ready()).expect("the connection is there");
+        let (response, mut body) = requests.send_request(asked, false).expect("it is sent");
+        let group = json!({ "groupName": "Work", "conversationIDList": ["c2c_bob"] });
+        body.send_data(group.to_string().into(), true).expect("it is sent");
+        response
+    };
+    let responses: Vec<_> = (0..10).map(|number| create(&mut client, &format!("user {number}"))).collect();
+    store.wait_for(2);
+    for _ in 0..10 {
+        // On another connection.
+        assert_eq!(server.metric("convgroups_calls_running"), 2);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    store.open();
+    for response in responses {
+        assert_eq!(client.head(response).0, 200);
+    }
+    // Open event streams keep no estimates.
+    let streams: Vec<_> = (0..3).map(|_| client.send("GET", "/v1/events", Some(&sign("alice")))).collect();
+    let streams: Vec<_> = streams.into_iter().map(|response| client.head(response)).collect();
+    assert!(streams.iter().all(|(status, _)| *status == 200));
+    let response = create(&mut client, "alice");
+    assert_eq!(client.head(response).0, 200);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A pipe without a reader takes 64 KiB and then blocks its writers, which in a server are all threads that log. A server
 //! therefore queues lines up to a limit. Lines beyond the limit are dropped and counted, and when the reader goes on, a line has
-//! their number.
+//! their number. The same applies to lines that cannot be written, for example because the disk is full.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The limit of the queue: some thousands of lines.
 const MAX_WAITING_BYTES: usize = 1 << 20;
+/// The pause before the next attempt if the reader of a non-blocking pipe stalls.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long the end of the program waits for the reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -30,7 +32,7 @@ struct Outlet {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
-    /// Lines that were dropped and not reported yet.
+    /// Lines that were dropped since the thread last looked.
     lost: u64,
     /// Whether lines that have left the queue are being written.
     is_writing: bool,
@@ -97,26 +99,29 @@ impl Outlet {
     }
 
     fn write_to(&self, output: &mut impl Write) {
-        let mut lines = Vec::new();
+        let (mut lines, mut unreported, mut is_writable) = (Vec::new(), 0, true);
         loop {
-            let lost = {
+            {
                 let mut waiting = self.waiting.lock();
                 waiting.is_writing = false;
                 self.changed.notify_all();
-                while waiting.lines.is_empty() {
+                while waiting.lines.is_empty() && !(is_writable && unreported > 0) {
                     self.changed.wait(&mut waiting);
                 }
                 waiting.is_writing = true;
                 lines.clear();
                 std::mem::swap(&mut lines, &mut waiting.lines);
-                std::mem::take(&mut waiting.lost)
-            };
-            if lost > 0 {
-                // The lines before it have been written, and the queue has room for this one.
-                tracing::warn!(lines = lost, "the reader of the server log stalled, and lines were lost");
+                unreported += std::mem::take(&mut waiting.lost);
             }
-            // If the other end is closed, these lines have no reader.
-            drop(output.write_all(&lines));
+            if is_writable && unreported > 0 {
+                // The lines before it have been written, and the queue has room for this one.
+                tracing::warn!(lines = unreported, "lines were lost because the server log could not be written");
+                unreported = 0;
+            }
+            let lost = write_lines(output, &lines);
+            LOST.fetch_add(lost, Ordering::Relaxed);
+            unreported += lost;
+            is_writable = lost == 0;
         }
     }
 
@@ -128,5 +133,97 @@ impl Outlet {
                 return;
             }
         }
+    }
+}
+
+/// Writes the lines, and returns how many of them were lost.
+fn write_lines(output: &mut impl Write, lines: &[u8]) -> u64 {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match output.write(rest) {
+            Ok(0) => break,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The file may be in non-blocking mode because another process has set this mode for its end.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(_) => break,
+        }
+    }
+    rest.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A file on a disk that is full at first.
+    struct Disk {
+        attempts: u32,
+        written: Sender<Option<String>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.attempts += 1;
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            // The first attempt is interrupted and the second writes one line of three.
+            let (sent, result) = match self.attempts {
+                1 => return Err(io::ErrorKind::Interrupted.into()),
+                2 => return Ok(4),
+                3 | 4 => (None, Err(io::ErrorKind::StorageFull.into())),
+                5 => return Err(io::ErrorKind::WouldBlock.into()),
+                _ => (Some(text), Ok(bytes.len())),
+            };
+            // The test may have failed and be gone.
+            let _ = self.written.send(sent);
+            result
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Queued(Arc<Outlet>);
+
+    impl Write for Queued {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.put(line, MAX_WAITING_BYTES);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_reported_when_there_is_room_again() {
+        let outlet = Arc::new(Outlet::default());
+        let next = |written: &Receiver<Option<String>>| {
+            written.recv_timeout(Duration::from_secs(60)).expect("the thread continues")
+        };
+        for line in ["one\n", "two\n", "three\n"] {
+            outlet.put(line.as_bytes(), MAX_WAITING_BYTES);
+        }
+        let (sender, written) = channel();
+        let (writer, queue) = (Arc::clone(&outlet), Arc::clone(&outlet));
+        let before = LOST.load(Ordering::Relaxed);
+        thread::spawn(move || {
+            let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Queued(Arc::clone(&queue)));
+            tracing::subscriber::with_default(lines.finish(), || {
+                writer.write_to(&mut Disk { attempts: 0, written: sender });
+            });
+        });
+        assert_eq!(next(&written), None);
+        outlet.put(b"four\n", MAX_WAITING_BYTES);
+        assert_eq!(next(&written), None);
+        outlet.put(b"five\n", MAX_WAITING_BYTES);
+        assert_eq!(next(&written).as_deref(), Some("five\n"));
+        let report = next(&written).expect("it is written");
+        assert!(report.contains("lines were lost") && report.contains("lines=3"), "{report}");
+        assert_eq!(LOST.load(Ordering::Relaxed) - before, 3);
     }
 }

@@ -21,7 +21,6 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -180,11 +179,11 @@ impl Connections {
             let (router, state) = (self.router.clone(), Arc::clone(state));
             async move {
                 // The client must read earlier responses before another one is computed.
-                state.budget.wait().await;
+                let reserved = state.budget.reserve().await;
                 let mut request: Request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
                 let response = router.call(request).await?;
-                Ok::<_, Infallible>(response.map(|body| Delivered::new(body, &state.budget, under_way)))
+                Ok::<_, Infallible>(response.map(|body| Delivered::new(body, reserved, under_way)))
             }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
@@ -204,16 +203,18 @@ impl Connections {
         }
     }
 
-    /// Waits until a closing connection is to be dropped: it has had no request for a while, or the server stops and its
-    /// client does not read.
+    /// Waits until a closing connection is to be dropped: nothing has been under way for a while, or the server stops and the
+    /// client does not read. While the server does not stop, the write timeout ends connections whose clients do not read.
     async fn given_up(&self, state: &State) {
         let mut since = Instant::now();
         loop {
             sleep(TICK).await;
-            if state.requests.borrow().under_way > 0 {
+            let activity = *state.activity.borrow();
+            if activity.is_busy() {
                 since = Instant::now();
             }
-            if since.elapsed() > PARTING * 2 || (*self.stopping.borrow() && state.blocked_for() > PARTING) {
+            let is_unread = activity.blocked.is_some_and(|since| since.elapsed() > PARTING);
+            if since.elapsed() > PARTING * 2 || (*self.stopping.borrow() && is_unread) {
                 return;
             }
         }
@@ -228,54 +229,67 @@ async fn stop(stopping: &mut watch::Receiver<bool>) {
 
 /// The state of one connection.
 struct State {
-    requests: watch::Sender<Requests>,
+    activity: watch::Sender<Activity>,
     budget: Budget,
-    /// Since when the client has read nothing.
-    blocked: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Requests {
+struct Activity {
+    /// Whether a request has come.
     any: bool,
-    /// Those whose responses have not been delivered.
+    /// Requests whose responses have not been delivered. HTTP/1 takes a whole body from its response at once, and then only
+    /// `blocked` shows that it is not sent yet.
     under_way: u64,
+    /// Since when the client has read nothing, though there is something to send.
+    blocked: Option<Instant>,
+}
+
+impl Activity {
+    fn is_busy(&self) -> bool {
+        self.under_way > 0 || self.blocked.is_some()
+    }
 }
 
 impl State {
     fn new(max_buffered_bytes: usize) -> Self {
-        Self {
-            requests: watch::Sender::new(Requests::default()),
-            budget: Budget::new(max_buffered_bytes),
-            blocked: Mutex::new(None),
-        }
+        Self { activity: watch::Sender::new(Activity::default()), budget: Budget::new(max_buffered_bytes) }
     }
 
     fn begin(&self) -> UnderWay {
-        self.requests.send_modify(|requests| {
-            *requests = Requests { any: true, under_way: requests.under_way + 1 };
+        self.activity.send_modify(|activity| {
+            activity.any = true;
+            activity.under_way += 1;
         });
-        UnderWay(self.requests.clone())
+        UnderWay(self.activity.clone())
     }
 
-    fn blocked_for(&self) -> Duration {
-        self.blocked.lock().map_or(Duration::ZERO, |since| since.elapsed())
+    /// Notes whether the client has read.
+    fn note<T>(&self, written: &Poll<T>) {
+        let is_blocked = written.is_pending();
+        self.activity.send_if_modified(|activity| {
+            let is_other = is_blocked != activity.blocked.is_some();
+            if is_other {
+                activity.blocked = is_blocked.then(Instant::now);
+            }
+            is_other
+        });
     }
 
     /// Ends when no request has come in this time, and never if one has.
     async fn first_request(&self, patience: Duration) {
-        let mut requests = self.requests.subscribe();
-        let first = async { drop(requests.wait_for(|requests| requests.any).await) };
+        let mut activity = self.activity.subscribe();
+        let first = async { drop(activity.wait_for(|activity| activity.any).await) };
         if timeout(patience, first).await.is_ok() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Ends when there has been no request for this time. Other frames, such as PING, do not count.
+    /// Ends when there has been no request and nothing to send for this time. Frames such as PING do not count.
     async fn idle(&self, patience: Duration) {
-        let mut requests = self.requests.subscribe();
+        let mut activity = self.activity.subscribe();
         loop {
-            drop(requests.wait_for(|requests| requests.under_way == 0).await);
-            if timeout(patience, requests.changed()).await.is_err() {
+            drop(activity.wait_for(|activity| !activity.is_busy()).await);
+            if timeout(patience, activity.changed()).await.is_err() {
                 return;
             }
         }
@@ -283,11 +297,11 @@ impl State {
 }
 
 /// A request whose response has not been delivered, until it is dropped.
-pub(super) struct UnderWay(watch::Sender<Requests>);
+pub(super) struct UnderWay(watch::Sender<Activity>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.send_modify(|requests| requests.under_way -= 1);
+        self.0.send_modify(|activity| activity.under_way -= 1);
     }
 }
 
@@ -298,18 +312,6 @@ struct Connection {
     state: Arc<State>,
     open: Gauge,
     _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    fn note<T>(&self, written: &Poll<T>) {
-        let mut blocked = self.state.blocked.lock();
-        match written {
-            Poll::Ready(_) => *blocked = None,
-            Poll::Pending => {
-                blocked.get_or_insert_with(Instant::now);
-            }
-        }
-    }
 }
 
 impl Drop for Connection {
@@ -331,7 +333,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.stream.as_mut().poll_write(context, bytes);
-        self.note(&written);
+        self.state.note(&written);
         written
     }
 
@@ -341,7 +343,7 @@ impl AsyncWrite for Connection {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.stream.as_mut().poll_write_vectored(context, buffers);
-        self.note(&written);
+        self.state.note(&written);
         written
     }
 
@@ -373,5 +375,85 @@ impl AsyncWrite for Connection {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use axum::routing::get;
+
+    use super::*;
+
+    /// More than the buffers of two sockets hold.
+    const BYTES: usize = 64 << 20;
+    /// Longer than a closing connection without requests is kept.
+    const LONG: Duration = Duration::from_millis(3500);
+
+    fn connections(idle_timeout: Duration, stopping: watch::Receiver<bool>) -> Connections {
+        let long = Duration::from_secs(600);
+        Connections {
+            router: TowerToHyperService::new(Router::new().route("/", get(async || vec![b'x'; BYTES]))),
+            tls: None,
+            limits: Limits {
+                header_timeout: long,
+                write_timeout: long,
+                idle_timeout,
+                max_header_bytes: 16 << 10,
+                max_streams: 10,
+                max_buffered_bytes: 1 << 20,
+            },
+            places: Arc::new(Semaphore::new(10)),
+            max_connections: 10,
+            open: Gauge::default(),
+            stalled: Counter::default(),
+            stopping,
+        }
+    }
+
+    /// Sends a request, and returns when the response begins.
+    fn begin(address: SocketAddr) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(address).expect("connects");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("writes");
+        stream.read_exact(&mut [0]).expect("a response");
+        stream
+    }
+
+    /// Reads the rest of the response, with a pause after each part.
+    fn rest(mut stream: std::net::TcpStream, pause: Duration) -> usize {
+        let (mut length, mut buffer) = (0, vec![0; 64 << 10]);
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => return length,
+                Ok(read) => length += read,
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn slow_http1_clients_get_whole_responses_despite_the_idle_timeout_and_shutdown() {
+        // How long an idle connection is kept, and whether the server stops.
+        for (idle_timeout, is_stopped) in [(Duration::from_millis(100), false), (Duration::from_secs(600), true)] {
+            let (stop, stopping) = watch::channel(false);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let serving = tokio::spawn(connections(idle_timeout, stopping).serve(listener, Duration::from_secs(600)));
+            let reading = tokio::task::spawn_blocking(move || {
+                let stream = begin(address);
+                if is_stopped {
+                    stop.send(true).expect("the server runs");
+                    // In all longer than `LONG`.
+                    return (rest(stream, Duration::from_millis(4)), stop);
+                }
+                std::thread::sleep(LONG);
+                (rest(stream, Duration::ZERO), stop)
+            });
+            let (length, stop) = reading.await.expect("no panic");
+            assert!(length > BYTES, "{length} of {BYTES} bytes came, {is_stopped}");
+            stop.send_replace(true);
+            serving.await.expect("no panic").expect("it ends");
+        }
     }
 }

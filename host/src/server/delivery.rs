@@ -4,8 +4,8 @@
 //! connection ends, which costs the client only a PING now and then. The write timeout of the connection does not help,
 //! because the connection is not blocked, only its streams are.
 //!
-//! A timeout inside the body cannot work: hyper polls a body only if the window is open, and a chunk that the body has
-//! returned may stay in h2 after the body has ended. Therefore:
+//! A timeout inside the body cannot work: hyper polls one chunk of a body and no more until the window is open, and a chunk
+//! that the body has returned may stay in h2 after the body has ended. Therefore:
 //!
 //! - each chunk has an owner whose drop shows that the chunk was written or discarded;
 //! - a body ends only after all its chunks were written, so that the stream's task lives as long as its data;
@@ -31,6 +31,8 @@ use super::connection::{PARTING, UnderWay};
 const CHUNK_BYTES: usize = 16 << 10;
 /// The limit of one stream's chunks that are not written yet: enough to keep a fast connection busy.
 pub(super) const MAX_IN_FLIGHT_BYTES: usize = 64 << 10;
+/// The estimated size of a response that has not been computed yet.
+const RESERVED_BYTES: usize = 16 << 10;
 
 tokio::task_local! {
     /// The delivery of the stream whose task this is.
@@ -41,7 +43,7 @@ tokio::task_local! {
 #[derive(Default)]
 struct Delivery {
     progress: Mutex<Progress>,
-    /// A chunk was returned.
+    /// There is something to write.
     begun: Notify,
 }
 
@@ -49,13 +51,20 @@ struct Delivery {
 struct Progress {
     /// Bytes of chunks that are not written yet.
     in_flight: usize,
-    /// When the oldest of them was returned, or the last chunk was written; `None` if all are written.
+    /// When the response was computed, the oldest of these chunks was returned, or the last chunk was written; `None` if all
+    /// are written.
     since: Option<Instant>,
     /// The body's task, if it waits for a chunk to be written.
     waiting: Option<Waker>,
 }
 
 impl Delivery {
+    /// Starts the timer, unless it runs already.
+    fn begin(&self) {
+        self.progress.lock().since.get_or_insert_with(Instant::now);
+        self.begun.notify_one();
+    }
+
     /// Ends when no chunk has been written for too long, though some are waiting.
     async fn stalled(&self, write_timeout: Duration, mut stopping: watch::Receiver<bool>) {
         loop {
@@ -133,7 +142,7 @@ where
     }
 }
 
-/// Bytes of responses that the client of one connection has not read yet.
+/// Bytes of responses that the client of one connection has not read yet, and estimates for responses that are being computed.
 #[derive(Clone)]
 pub(super) struct Budget {
     held: Arc<watch::Sender<usize>>,
@@ -141,7 +150,7 @@ pub(super) struct Budget {
 }
 
 /// Counted bytes, until this is dropped.
-struct Held {
+pub(super) struct Held {
     budget: Budget,
     bytes: usize,
 }
@@ -151,16 +160,26 @@ impl Budget {
         Self { held: Arc::new(watch::Sender::new(0)), max }
     }
 
-    /// Waits until there is room for another response. A computed response is kept whatever its size, so the limit can be
-    /// exceeded by at most one response for each stream.
-    pub(super) async fn wait(&self) {
-        // The sender is here.
-        let _ = self.held.subscribe().wait_for(|held| *held < self.max).await;
-    }
-
-    fn hold(&self, bytes: usize) -> Held {
-        self.held.send_modify(|held| *held += bytes);
-        Held { budget: self.clone(), bytes }
+    /// Waits until there is room for another response, and reserves an estimate, so that requests that come at the same time
+    /// do not all find the same room. A computed response is kept whatever its size. The limit can therefore be exceeded, but
+    /// only by the responses of requests whose estimates fit into it together. If nothing is held, one request may always
+    /// continue.
+    pub(super) async fn reserve(&self) -> Held {
+        let mut changes = self.held.subscribe();
+        loop {
+            let is_reserved = self.held.send_if_modified(|held| {
+                let fits = *held == 0 || held.saturating_add(RESERVED_BYTES) <= self.max;
+                if fits {
+                    *held += RESERVED_BYTES;
+                }
+                fits
+            });
+            if is_reserved {
+                return Held { budget: self.clone(), bytes: RESERVED_BYTES };
+            }
+            // The sender is here.
+            let _ = changes.changed().await;
+        }
     }
 }
 
@@ -170,6 +189,12 @@ impl Held {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Self { budget: self.budget.clone(), bytes }
+    }
+
+    /// Replaces the counted bytes.
+    fn set(&mut self, bytes: usize) {
+        self.budget.held.send_modify(|held| *held = *held - self.bytes + bytes);
+        self.bytes = bytes;
     }
 }
 
@@ -195,16 +220,19 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
-    pub(super) fn new(body: Body, budget: &Budget, under_way: UnderWay) -> Self {
+    /// Replaces the estimate by the size. An event stream has no size and counts what it has read.
+    pub(super) fn new(body: Body, reserved: Held, under_way: UnderWay) -> Self {
         let bytes = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
-        Self {
-            body,
-            rest: Bytes::new(),
-            held: budget.hold(bytes),
-            is_ended: false,
-            delivery: DELIVERY.try_with(Arc::clone).ok(),
-            _under_way: under_way,
+        let mut held = reserved;
+        held.set(bytes);
+        let delivery = DELIVERY.try_with(Arc::clone).ok();
+        if let Some(delivery) = &delivery
+            && bytes > 0
+        {
+            // Before the first chunk, so that a response times out even if hyper never asks for one.
+            delivery.begin();
         }
+        Self { body, rest: Bytes::new(), held, is_ended: false, delivery, _under_way: under_way }
     }
 }
 
@@ -243,9 +271,7 @@ impl HttpBody for Delivered {
                 None => this.is_ended = true,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(bytes) => {
-                        let more = bytes.len().saturating_sub(this.held.bytes);
-                        this.held.bytes += more;
-                        this.held.budget.held.send_modify(|held| *held += more);
+                        this.held.set(bytes.len().max(this.held.bytes));
                         this.rest = bytes;
                     }
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),

@@ -298,18 +298,23 @@ impl Feed {
     /// snapshot.
     async fn read(&self) -> Result<Vec<sse::Event>, Rejection> {
         let (host, reader, request_id) = (self.app.host.clone(), Arc::clone(&self.reader), self.id.clone());
-        let form = self.form;
+        let (gate, user, form) = (Arc::clone(&self.app.gate), self.user.clone(), self.form);
         let work = move |deadline| {
             let context = CallContext { request_id, deadline: Some(deadline) };
             let encode = |reader: &EventReader, events: Vec<Event>| {
-                events.iter().map(|event| encode(event, reader.id(event), form)).collect::<Vec<_>>()
+                let (mut encoded, mut snapshots) = (Vec::with_capacity(events.len()), 0);
+                for event in &events {
+                    let Encoded { event, snapshot_bytes } = encode(event, reader.id(event), form);
+                    snapshots += snapshot_bytes.unwrap_or(0);
+                    encoded.push(event);
+                }
+                // Here and not after `run`: this work continues if the client has gone, and then nothing follows it.
+                gate.charge_snapshot(&user, snapshots);
+                encoded
             };
             host.read_events(&mut reader.lock(), BUFFER, context, encode)
         };
-        let read = self.app.gate.run(&self.user, &self.id, work).await??;
-        let snapshots = read.iter().filter_map(|encoded| encoded.snapshot_bytes).sum();
-        self.app.gate.charge_snapshot(&self.user, snapshots);
-        Ok(read.into_iter().map(|encoded| encoded.event).collect())
+        Ok(self.app.gate.run(&self.user, &self.id, work).await??)
     }
 }
 

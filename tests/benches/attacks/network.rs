@@ -1,8 +1,8 @@
 //! Clients that attack a server over HTTP. The server is a process of its own, with default settings, and serves a user who calls
 //! 40 times a second.
 //!
-//! The attacks are HTTP/2 connections whose windows stay closed; a user with the largest possible state who opens event
-//! streams; and an unauthenticated caller who requests `/openapi.json`.
+//! The attacks are HTTP/2 connections whose windows stay closed; a user with the largest possible state who opens and cancels
+//! event streams; and an unauthenticated caller who requests `/openapi.json`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use convgroups_host::model::{Change, Origin};
 use convgroups_host::server::{KeySource, Server};
 use convgroups_host::store::{Commit, Skip, Store};
 use convgroups_host::{Host, MemoryStore, Settings, UserId, Version};
-use convgroups_tests::server::{APP, keys, sign};
+use convgroups_tests::server::{APP, keys, request, sign};
 use tokio::runtime::Runtime;
 
 use crate::Wrong;
@@ -96,7 +96,7 @@ pub(crate) fn attacks(time: Duration, chosen: impl Fn(&str) -> bool) -> Result<(
         attack("closed_windows: 200 connections, as many streams as each may have", time * 30, 1, closed_windows)?;
     }
     if chosen("snapshots") {
-        attack("snapshots: one user opens event streams", time * 10, 4, snapshots)?;
+        attack("snapshots: one user opens and cancels event streams", time * 10, 4, snapshots)?;
     }
     if chosen("description") {
         attack("description: 8 connections ask for /openapi.json", time * 10, 8, description)?;
@@ -177,7 +177,7 @@ fn closed_windows(address: SocketAddr, is_over: &Arc<AtomicBool>, responses: &Ar
                 tokio::spawn(async move {
                     // Again when it was reset, until the connection breaks.
                     while let Ok(mut requests) = requests.clone().ready().await {
-                        let Ok(asked) = Request::get("http://test/openapi.json").body(()) else { return };
+                        let Ok(asked) = Request::get("http://test/metrics").body(()) else { return };
                         let Ok((response, _)) = requests.send_request(asked, true) else { return };
                         let Ok(response) = response.await else { continue };
                         responses.fetch_add(1, Ordering::Relaxed);
@@ -199,6 +199,11 @@ fn snapshots(address: SocketAddr, is_over: &Arc<AtomicBool>, responses: &Arc<Ato
     let client = convgroups_tests::server::client();
     let signature = sign(ATTACKER);
     while !is_over.load(Ordering::Relaxed) {
+        // A client that does not wait for the response.
+        let mut cancelled = std::net::TcpStream::connect(address)?;
+        cancelled.write_all(request("GET", "/v1/events", ATTACKER, "", "").as_bytes())?;
+        std::thread::sleep(Duration::from_millis(5));
+        drop(cancelled);
         let opened = client.get(format!("http://{address}/v1/events")).bearer_auth(&signature).send()?;
         if opened.status() == 200 {
             responses.fetch_add(1, Ordering::Relaxed);
