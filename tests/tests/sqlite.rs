@@ -377,8 +377,21 @@ fn a_store_with_a_second_hard_link_is_refused() {
         }
     };
     refused(&link);
-    // The host that has it open goes on: it had it first.
+    // The host that has it open goes on: it had it first. Two reads at once need a reader that was opened after the link was made.
     create(&store, "alice", 1, "Home");
+    let barrier = &std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                barrier.wait();
+                for _ in 0..200 {
+                    assert_eq!(names(store, "alice"), ["Work", "Home"]);
+                }
+            });
+        }
+    });
+    store.backup(directory.path().join("copy.db")).expect("copies");
     drop(store);
     refused(&path);
     std::fs::remove_file(&link).expect("removes");
@@ -495,6 +508,27 @@ fn a_backup_put_over_a_store_whose_wal_was_left_is_refused() {
     assert_eq!(std::fs::read(beside(&image, "-wal")).expect("reads"), wal, "nothing was changed");
     std::fs::remove_file(beside(&image, "-wal")).expect("removes");
     assert_eq!(names(&SqliteStore::open(&image).expect("opens"), "alice").len(), 5);
+}
+
+#[test]
+fn a_wal_is_used_though_frames_of_another_transaction_are_left_behind_its_own() {
+    const FRAME: usize = 24 + 4096;
+    const MAGIC: &[u8] = b"\xff\xfewal-mk";
+    let [directory, image] = [(); 2].map(|()| temporary());
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(&path).expect("opens");
+    create(&store, "alice", 0, "Work");
+    let image = crash_image(&path, image.path());
+    let mut wal = std::fs::read(beside(&image, "-wal")).expect("reads");
+    let marked = |frame: &&[u8]| frame.windows(MAGIC.len()).any(|part| part == MAGIC);
+    // As a longer transaction leaves it that was not committed: with the salts of the WAL, and a mark of its own.
+    let mut left: Vec<u8> = wal[32..].chunks(FRAME).filter(marked).last().expect("there is a mark").to_vec();
+    let marks = left.windows(MAGIC.len()).rposition(|part| part == MAGIC).expect("there is a mark") + MAGIC.len();
+    left[marks..marks + 32].fill(0x5a);
+    wal.extend_from_slice(&left);
+    std::fs::write(beside(&image, "-wal"), wal).expect("writes");
+    assert_eq!(names(&SqliteStore::open_read_only(&image).expect("opens"), "alice"), ["Work"]);
+    assert_eq!(names(&SqliteStore::open(&image).expect("opens"), "alice"), ["Work"]);
 }
 
 #[test]
@@ -793,6 +827,127 @@ fn a_store_too_damaged_to_be_read_is_moved_away_by_a_restore() {
     let damaged = with_suffix(&path, "-damaged");
     assert_eq!(std::fs::read(&damaged).expect("reads"), garbage);
     assert_eq!(std::fs::read(with_suffix(&damaged, "-wal")).expect("reads"), b"with a log");
+}
+
+#[test]
+fn a_restore_over_a_damaged_store_can_be_interrupted_at_every_step_and_run_again() {
+    let garbage = b"this was a store once, and is nothing now".repeat(1000);
+    let steps: [(&str, fn(&Path)); 3] = [
+        ("nothing was done", |_| {}),
+        ("the second name was made", |path| {
+            std::fs::hard_link(path, with_suffix(path, "-damaged")).expect("links");
+        }),
+        ("the WAL was moved", |path| {
+            std::fs::hard_link(path, with_suffix(path, "-damaged")).expect("links");
+            std::fs::rename(with_suffix(path, "-wal"), with_suffix(path, "-damaged-wal")).expect("moves");
+        }),
+    ];
+    for (what, step) in steps {
+        for started in [false, true] {
+            let directory = temporary();
+            let [path, backup] = ["store.db", "backup.db"].map(|name| directory.path().join(name));
+            live(&path, 10);
+            SqliteStore::open_read_only(&path).expect("opens").backup(&backup).expect("copies");
+            std::fs::write(&path, &garbage).expect("writes");
+            std::fs::write(with_suffix(&path, "-wal"), "with a log").expect("writes");
+            step(&path);
+            let damaged = with_suffix(&path, "-damaged");
+            if started {
+                // A host makes no new store, and leaves everything as it was before the restore.
+                let error = SqliteStore::open(&path).expect_err(what);
+                assert!(!error.message.contains("hard links"), "{what}: {error}");
+                assert_eq!(std::fs::read(&path).expect("reads"), garbage, "{what}");
+                assert_eq!(std::fs::read(with_suffix(&path, "-wal")).expect("reads"), b"with a log", "{what}");
+                assert!(!damaged.exists() && !with_suffix(&damaged, "-wal").exists(), "{what}");
+            }
+            // There is a database at the path all the time.
+            let restored = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !restored.load(std::sync::atomic::Ordering::Relaxed) {
+                        assert!(path.exists(), "{what}");
+                    }
+                });
+                let done = SqliteStore::restore(&backup, &path);
+                restored.store(true, std::sync::atomic::Ordering::Relaxed);
+                done.expect(what);
+            });
+            assert_eq!(live(&path, 0).version, Version(10), "{what}");
+            assert_eq!(std::fs::read(&damaged).expect("reads"), garbage, "{what}");
+            assert_eq!(std::fs::read(with_suffix(&damaged, "-wal")).expect("reads"), b"with a log", "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_store_is_left_as_it_is_if_there_is_one_from_an_earlier_restore() {
+    let directory = temporary();
+    let [path, backup] = ["store.db", "backup.db"].map(|name| directory.path().join(name));
+    live(&path, 10);
+    SqliteStore::open_read_only(&path).expect("opens").backup(&backup).expect("copies");
+    std::fs::write(&path, "no store".repeat(1000)).expect("writes");
+    let damaged = with_suffix(&path, "-damaged");
+    std::fs::write(&damaged, "an earlier one").expect("writes");
+    let error = SqliteStore::restore(&backup, &path).expect_err("the name is taken");
+    assert!(error.message.contains("move that one away"), "{error}");
+    assert_eq!(std::fs::read(&path).expect("reads"), "no store".repeat(1000).into_bytes());
+    assert_eq!(std::fs::read(&damaged).expect("reads"), b"an earlier one");
+}
+
+#[test]
+fn a_host_that_ends_around_its_first_commit_leaves_a_note_that_goes_on_with_the_history() {
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let noted = || std::fs::read_to_string(with_suffix(&path, "-history")).expect("it is there");
+    let begun = live(&path, 1);
+    let before = noted();
+    let store = SqliteStore::open(&path).expect("opens");
+    let fails = "CREATE TRIGGER fails BEFORE INSERT ON groups WHEN new.name = 'fails'
+                 BEGIN SELECT abs(-9223372036854775807 - 1); END";
+    Connection::open(&path).and_then(|plain| plain.execute_batch(fails)).expect("creates");
+    // The first commit is undone: the file has the mark before, and the note has both.
+    store.commit(creation("bob", 0, "fails")).expect_err("SQLite fails");
+    let both = noted();
+    assert!(both.starts_with(&before) && both.lines().count() == 2, "{both:?} after {before:?}");
+    drop(store);
+    let undone = live(&path, 1);
+    assert_eq!(undone.history, begun.history);
+    let after = noted();
+    assert_eq!(after.lines().count(), 1, "{after:?}");
+    let other = after.replace(|letter: char| letter.is_ascii_digit(), "1");
+    let notes = [
+        // Committed, and the host was killed before it noted that.
+        (format!("{before}{after}"), false),
+        // Killed before the commit.
+        (format!("{after}{other}"), false),
+        (format!("{before}{other}"), true),
+    ];
+    for (note, new) in notes {
+        // Opening changes the file only where a history begins.
+        std::fs::write(with_suffix(&path, "-history"), &note).expect("writes");
+        let store = SqliteStore::open(&path).expect("opens");
+        assert_eq!(Some(store.history().expect("reads")) != begun.history, new, "{note:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_noted_beside_a_store_belongs_to_the_owner_of_the_store() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let directory = temporary();
+    let path = directory.path().join("store.db");
+    let first = live(&path, 1);
+    std::fs::remove_file(with_suffix(&path, "-history")).expect("it is there");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).expect("it is ours");
+    if chown(&path, Some(4321), Some(4322)).is_err() {
+        println!("only the mode is tested: this user may not give files away");
+    }
+    let second = live(&path, 1);
+    assert_ne!(first.history, second.history, "the note was gone");
+    let [store, note] =
+        [path.clone(), with_suffix(&path, "-history")].map(|path| std::fs::metadata(path).expect("reads"));
+    assert_eq!((note.uid(), note.gid(), note.mode()), (store.uid(), store.gid(), store.mode()));
+    assert_eq!(live(&path, 1).history, second.history);
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Committer {
         let (path, files) = (self.path.clone(), Arc::clone(&self.files));
         files.check()?;
         let writable = self.writable()?;
-        let result = begin(writable)
+        let result = begin(writable, &path)
             .and_then(|transaction| {
                 marks::probe(&transaction)?;
                 transaction.commit()
@@ -165,6 +165,7 @@ impl Committer {
 
     fn commit(&mut self, commits: Vec<(Prepared, SyncSender<StoreResult<CommitOutcome>>)>) -> Vec<CommitReply> {
         let mut results: Vec<Option<StoreResult<CommitOutcome>>> = commits.iter().map(|_| None).collect();
+        let mut disk_failed = false;
         loop {
             let left: Vec<usize> = (0..commits.len()).filter(|&at| results[at].is_none()).collect();
             if left.is_empty() {
@@ -172,7 +173,14 @@ impl Committer {
             }
             let (path, files) = (self.path.clone(), Arc::clone(&self.files));
             let attempt = self.writable().map_err(|error| Broken::Batch { error, reopen: false });
-            match attempt.and_then(|writable| commit_all(writable, &files, &commits, &left, &path)) {
+            let committed = match attempt.and_then(|writable| commit_all(writable, &files, &commits, &left, &path)) {
+                // Twice in one batch it is the disk, and not a commit: opening the store for each would write its WAL as often.
+                Err(Broken::One { error, reopen: true, .. }) if disk_failed => {
+                    Err(Broken::Batch { error, reopen: true })
+                }
+                committed => committed,
+            };
+            match committed {
                 Ok(outcomes) => {
                     self.progress.flushes.fetch_add(1, Ordering::Relaxed);
                     self.progress.commits.fetch_add(left.len() as u64, Ordering::Relaxed);
@@ -186,6 +194,7 @@ impl Committer {
                 Err(Broken::One { at, error, reopen }) => {
                     tracing::error!(%error, "a commit failed; committing those beside it without it");
                     if reopen {
+                        disk_failed = true;
                         self.writable = None;
                     }
                     results[at] = Some(Err(error));
@@ -246,14 +255,14 @@ enum Broken {
 
 /// Begins a transaction that writes. If it may be the first of a WAL, it has a new mark; so it has if it is the first of a host.
 /// When it is committed, [`Writable::committed`] is to be called.
-pub(super) fn begin(writable: &mut Writable) -> rusqlite::Result<Transaction<'_>> {
+pub(super) fn begin<'a>(writable: &'a mut Writable, path: &Path) -> rusqlite::Result<Transaction<'a>> {
     let Writable { connection, mark_due, file_mark } = writable;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if *mark_due {
         marks::renew(&transaction)?;
     }
     if !matches!(file_mark, FileMark::Noted) {
-        *file_mark = FileMark::Given(history::mark(&transaction)?);
+        *file_mark = FileMark::Given(history::mark(&transaction, path)?);
     }
     Ok(transaction)
 }
@@ -288,8 +297,8 @@ fn apply_all<T>(
     left: &[usize],
     path: &Path,
 ) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
-    let mut transaction =
-        begin(writable).map_err(|error| Broken::Batch { error: failed("write to", path, &error), reopen: true })?;
+    let mut transaction = begin(writable, path)
+        .map_err(|error| Broken::Batch { error: failed("write to", path, &error), reopen: true })?;
     let mut outcomes = Vec::with_capacity(left.len());
     for &at in left {
         let broken = |error: rusqlite::Error| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::lock::{Access, can_write, check_names, has_content};
+use super::lock::{Access, can_write, has_content, refuse_orphan_wal};
 use super::{describe, failed, history, marks};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
@@ -70,6 +70,25 @@ pub(super) fn number(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, number)
 }
 
+/// Gives a file that was made the owner and the mode of the store, so that the host can use what root has made.
+#[cfg(unix)]
+pub(super) fn keep_rights(store: &Path, made: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !store.exists() || !made.exists() {
+        return Ok(());
+    }
+    let (there, own) = (std::fs::metadata(store)?, std::fs::metadata(made)?);
+    if (there.uid(), there.gid()) != (own.uid(), own.gid()) {
+        chown(made, Some(there.uid()), Some(there.gid()))?;
+    }
+    if there.mode() == own.mode() { Ok(()) } else { std::fs::set_permissions(made, there.permissions()) }
+}
+
+#[cfg(not(unix))]
+pub(super) fn keep_rights(_: &Path, _: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
 /// A connection that writes.
 #[derive(Debug)]
 pub(super) struct Writable {
@@ -110,7 +129,8 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     // Not created here: there was a file when it was locked, and a new one would be another store.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || connect(path, flags);
-    check_names(path)?;
+    // The host's lock was taken before, and with it the names of the file were checked.
+    refuse_orphan_wal(path)?;
     let sound = !check_wal || marks::vouch_for_wal(path, &with_suffix(path, "-wal"))?;
     // Only looks whether it is a store: a file that is not one is left unchanged.
     let looking = open()?;
@@ -131,6 +151,10 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
     marks::create(&mut connection).map_err(|error| failed("open", path, &error))?;
+    if !sound {
+        // So that the WAL begins anew with a mark that tells, and the whole store is not read again after the next crash.
+        checkpoint(&connection, PASSIVE).map_err(|error| failed("checkpoint", path, &error))?;
+    }
     let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
     // SQLite does so too when it makes the WAL, but goes on if it cannot.
     File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
@@ -187,6 +211,9 @@ impl LogPages {
     }
 }
 
+/// Checkpoints as much as no reader is in the way of.
+const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+
 fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
     checkpoint(connection, "PRAGMA wal_checkpoint(NOOP)")
 }
@@ -199,7 +226,7 @@ fn checkpoint(connection: &Connection, sql: &str) -> rusqlite::Result<LogPages> 
 /// no reader is in the way of.
 pub(super) fn take_over_long_log(connection: &Connection) -> rusqlite::Result<LogPages> {
     let pages = log_pages(connection)?;
-    if pages.all < LONG_LOG { Ok(pages) } else { checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)") }
+    if pages.all < LONG_LOG { Ok(pages) } else { checkpoint(connection, PASSIVE) }
 }
 
 /// Leaves the log as it is when this connection is the last to be closed.
@@ -226,7 +253,7 @@ pub(super) fn refuse_foreign_wal(path: &Path) -> StoreResult<()> {
 
 fn open_existing(path: &Path, access: &Access) -> StoreResult<Connection> {
     // First: SQLite would delete the WAL of an empty file.
-    check_names(path)?;
+    refuse_orphan_wal(path)?;
     if !path.exists() {
         let message = format!("there is no store at {}", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));

@@ -66,7 +66,11 @@ impl Lock {
                 return Err(unusable(format!("could not lock {}: {error}", path.display())));
             }
         }
-        check_names(store)?;
+        undo_putting_aside(store).map_err(|error| {
+            unusable(format!("could not undo an interrupted restore of {}: {error}", store.display()))
+        })?;
+        refuse_orphan_wal(store)?;
+        check_links(store)?;
         // SQLite gives the files beside it the same permissions. An existing file keeps its own; if it cannot be created,
         // opening it says why.
         let _ = private().create_new(true).open(store);
@@ -167,23 +171,29 @@ fn moved(path: &Path, store: &Path) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, message)
 }
 
-/// Refuses a database that is reachable under another name, and a WAL without its database.
-pub(super) fn check_names(store: &Path) -> StoreResult<()> {
-    let (path, wal) = (store.display(), with_suffix(store, "-wal"));
-    let metadata = std::fs::metadata(store).ok();
-    if metadata.as_ref().is_none_or(|metadata| metadata.len() == 0) && has_content(&wal) {
-        let wal = wal.display();
+/// Refuses a WAL without its database, which SQLite would delete.
+pub(super) fn refuse_orphan_wal(store: &Path) -> StoreResult<()> {
+    let wal = with_suffix(store, "-wal");
+    if !has_content(store) && has_content(&wal) {
+        let (path, wal) = (store.display(), wal.display());
         return Err(unusable(format!(
             "{wal} has changes of a store that is no longer at {path}, and opening would delete them: put the store back, \
              or move {wal} away if its changes are not needed"
         )));
     }
-    let Some(metadata) = metadata else { return Ok(()) };
+    Ok(())
+}
+
+/// Refuses a database that is reachable under another name. Only for the start: a host that has locked the database keeps other
+/// hosts out under every name, and goes on if somebody makes a link later.
+pub(super) fn check_links(store: &Path) -> StoreResult<()> {
+    let path = store.display();
+    let Ok(metadata) = std::fs::metadata(store) else { return Ok(()) };
     let links = links(&metadata);
     if links > 1 {
         return Err(unusable(format!(
             "{path} has {links} hard links: a host on another link would have another WAL, and changes would be lost; \
-             remove the other links, or copy the store with `convgroups backup`"
+             remove the other links"
         )));
     }
     if is_mount_point(store) {
@@ -193,6 +203,37 @@ pub(super) fn check_names(store: &Path) -> StoreResult<()> {
         )));
     }
     Ok(())
+}
+
+/// What SQLite keeps beside a database.
+pub(super) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Where a restore puts a store that cannot be read.
+pub(super) fn aside(store: &Path) -> PathBuf {
+    with_suffix(store, "-damaged")
+}
+
+/// Undoes what a restore that was interrupted has done to put a damaged store aside: the database is still at its path then,
+/// and has the other name as well.
+pub(super) fn undo_putting_aside(store: &Path) -> std::io::Result<()> {
+    let aside = aside(store);
+    let linked = std::fs::metadata(store).is_ok_and(|metadata| links(&metadata) > 1);
+    if !linked || FileId::at(store) != FileId::at(&aside) {
+        return Ok(());
+    }
+    for suffix in BESIDE {
+        let (from, to) = (with_suffix(&aside, suffix), with_suffix(store, suffix));
+        if !from.exists() {
+            continue;
+        }
+        if has_content(&to) {
+            let message = format!("{} and {} are both there: move one away", from.display(), to.display());
+            return Err(std::io::Error::other(message));
+        }
+        std::fs::rename(from, to)?;
+    }
+    // Last: this name tells that there is something to undo.
+    std::fs::remove_file(aside)
 }
 
 pub(super) fn has_content(path: &Path) -> bool {

@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Zeros are the mark of a database from before there were marks.
 type Mark = [u8; MARK];
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Marks {
     mark: Mark,
     before: Mark,
@@ -123,13 +123,12 @@ pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
 enum Wal {
     /// Nothing that SQLite would use.
     Empty,
-    /// Changes without a mark.
-    Unmarked,
-    Marked(Marks),
+    /// Changes; and their marks in order, if they have any.
+    Changes(Vec<Marks>),
 }
 
-/// Reads a WAL: its last marks. As SQLite, it stops at the first frame of an older WAL; checksums are left to SQLite, for what
-/// fails them is a transaction that was not committed.
+/// Reads a WAL: all of its marks. As SQLite, it stops at the first frame of an older WAL; checksums are left to SQLite. So the
+/// last marks may be of a transaction that was not committed, over whose first frames a shorter one was written.
 fn read_wal(wal: &Path) -> std::io::Result<Wal> {
     let mut file = match File::open(wal) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Wal::Empty),
@@ -140,18 +139,18 @@ fn read_wal(wal: &Path) -> std::io::Result<Wal> {
         return Ok(Wal::Empty);
     }
     let Some(page_size) = page_size(&header) else { return Ok(Wal::Empty) };
-    let mut found = Wal::Empty;
+    let mut found = None;
     let (mut frame, mut page) = ([0; 24], vec![0; page_size]);
     while fills(&mut file, &mut frame)? && frame[8..16] == header[16..24] && fills(&mut file, &mut page)? {
         // A leaf of a table with one row: a page that was freed may have the rest of an old one.
         let row = if page[0] == 13 && page[3..5] == [0, 1] { &page[page_size - ROW..] } else { &[] };
-        match (Marks::find(row), &found) {
-            (Some(marks), _) => found = Wal::Marked(marks),
-            (None, Wal::Empty) => found = Wal::Unmarked,
-            (None, _) => {}
+        let all: &mut Vec<Marks> = found.get_or_insert_default();
+        // Probes write them again and again.
+        if let Some(marks) = Marks::find(row).filter(|marks| all.last() != Some(marks)) {
+            all.push(marks);
         }
     }
-    Ok(found)
+    Ok(found.map_or(Wal::Empty, Wal::Changes))
 }
 
 /// The size of a WAL's pages; nothing if it is not one that SQLite would use.
@@ -169,13 +168,13 @@ fn fills(file: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<bool> {
     }
 }
 
-/// What the marks say of a WAL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the marks say of a WAL: the later variant is the better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Belongs {
-    Yes,
     No,
     /// There are no marks, they cannot be read, or a checkpoint was being made.
     Unknown,
+    Yes,
 }
 
 /// Compares the database file with its WAL.
@@ -183,7 +182,10 @@ fn compare(store: &Path, wal: &Path) -> Belongs {
     let main = Connection::open_with_flags(immutable(store), immutable_flags()).and_then(|main| Marks::read(&main));
     match (main, read_wal(wal)) {
         (_, Ok(Wal::Empty)) => Belongs::Yes,
-        (Ok(main), Ok(Wal::Marked(marks))) => marks.continues(&main.mark),
+        // One that continues the file is enough: the others may be of transactions that were not committed.
+        (Ok(main), Ok(Wal::Changes(all))) => {
+            all.iter().map(|marks| marks.continues(&main.mark)).max().unwrap_or(Belongs::Unknown)
+        }
         _ => Belongs::Unknown,
     }
 }

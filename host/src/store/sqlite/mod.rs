@@ -94,6 +94,10 @@ impl SqliteStore {
     pub fn open_read_only(path: impl AsRef<Path>) -> StoreResult<Self> {
         let path = file::absolute(path.as_ref())?;
         let access = Access::to(&path);
+        // A file that nobody can write to has no second WAL under another name.
+        if let Access::Shared = access {
+            lock::check_links(&path)?;
+        }
         file::refuse_foreign_wal(&path)?;
         let number = file::number(&path);
         let reader = file::open_reader(&path, &access)?;

@@ -2,8 +2,9 @@
 //!
 //! The backup is checked and copied beside the store, under the name `PATH-restoring`, and all that could fail is done there.
 //! Then the store takes its log into its file, which removes the log, and the copy is renamed over it. Before that moment the
-//! store is the old one with all that was committed, after it the new one. A store that is too damaged for that is moved away,
-//! log and all, to `PATH-damaged`.
+//! store is the old one with all that was committed, after it the new one. A store that is too damaged for that is kept, log and
+//! all, as `PATH-damaged`: it gets this second name before the copy is renamed over the first, so that there is a database at
+//! the path at every moment. If this is interrupted in between, the next start or restore undoes it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -11,17 +12,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::file::{self, parent, with_suffix};
-use super::lock::{Lock, has_content};
+use super::file::{self, keep_rights, parent, with_suffix};
+use super::lock::{self, BESIDE, Lock, has_content};
 use super::{failed, history, marks, verify};
 use crate::model::History;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// How many of the things that are wrong with a backup are told.
 const MAX_TOLD: usize = 5;
-
-/// What SQLite keeps beside a file.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
     if backup.canonicalize().is_ok_and(|backup| backup == store) {
@@ -35,10 +33,18 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
     let connection = check_content(backup, &copy.path)?;
     let taken = take_log_into_file(store)?;
     let history = finish(connection, &copy.path, store)?;
-    if let Taken::Damaged(reason) = taken {
-        move_away(store, &reason)?;
+    let replace = || std::fs::rename(&copy.path, store).map_err(|error| io_failed("put in place", store, &error));
+    match taken {
+        Taken::IntoFile => replace()?,
+        Taken::Damaged(reason) => {
+            if let Err(error) = put_aside(store).and_then(|()| replace()) {
+                // If this fails as well, the next start or restore does it.
+                let _ = lock::undo_putting_aside(store);
+                return Err(error);
+            }
+            tracing::warn!(reason, "{} could not be read and is {} now", store.display(), lock::aside(store).display());
+        }
     }
-    std::fs::rename(&copy.path, store).map_err(|error| io_failed("put in place", store, &error))?;
     sync_directory(store).map_err(|error| io_failed("flush the directory of", store, &error))?;
     Ok(history)
 }
@@ -128,24 +134,10 @@ fn finish(connection: Connection, copy: &Path, store: &Path) -> StoreResult<Hist
     let finish = || -> std::io::Result<()> {
         let file = File::options().write(true).open(copy)?;
         keep_rights(store, copy)?;
-        keep_rights(store, &with_suffix(store, "-history"))?;
         file.sync_all()
     };
     finish().map_err(|error| io_failed("finish", copy, &error))?;
     Ok(history)
-}
-
-/// Gives a file that was made the owner and the mode of the store, so that the host can use what root has restored.
-fn keep_rights(store: &Path, made: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, chown};
-    if !store.exists() || !made.exists() {
-        return Ok(());
-    }
-    let (there, own) = (std::fs::metadata(store)?, std::fs::metadata(made)?);
-    if (there.uid(), there.gid()) != (own.uid(), own.gid()) {
-        chown(made, Some(there.uid()), Some(there.gid()))?;
-    }
-    std::fs::set_permissions(made, there.permissions())
 }
 
 /// What became of the store's log.
@@ -192,25 +184,26 @@ fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
     }
 }
 
-/// Moves a store that cannot be read away with its log, the file first: without it no host starts beside the log.
-fn move_away(store: &Path, reason: &str) -> StoreResult<()> {
-    let away = with_suffix(store, "-damaged");
-    if away.exists() && store.exists() {
+/// Gives a store that cannot be read a second name, and moves its log there. Its path is left to be replaced.
+fn put_aside(store: &Path) -> StoreResult<()> {
+    let away = lock::aside(store);
+    if away.exists() {
         let (store, away) = (store.display(), away.display());
         return Err(unusable(format!(
             "{store} is damaged, and so is {away} from an earlier restore; move that one away"
         )));
     }
-    let moved = |from: PathBuf, to: PathBuf| match std::fs::rename(&from, to) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_failed("move away", &from, &error)),
-        _ => Ok(()),
-    };
-    moved(store.to_owned(), away.clone())?;
+    // The name must be on disk before the log moves: it tells the next start that the log is to be moved back.
+    let link = || std::fs::hard_link(store, &away).and_then(|()| sync_directory(store));
+    link().map_err(|error| io_failed("keep the damaged store as", &away, &error))?;
     for suffix in BESIDE {
-        moved(with_suffix(store, suffix), with_suffix(&away, suffix))?;
+        let from = with_suffix(store, suffix);
+        match std::fs::rename(&from, with_suffix(&away, suffix)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_failed("move away", &from, &error)),
+            _ => {}
+        }
     }
-    tracing::warn!(reason, "{} could not be read and is {} now", store.display(), away.display());
-    Ok(())
+    sync_directory(store).map_err(|error| io_failed("flush the directory of", store, &error))
 }
 
 fn refuse(backup: &Path, wrong: &[String]) -> StoreResult<()> {
