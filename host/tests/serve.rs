@@ -282,7 +282,8 @@ fn lost(metrics: &str) -> u64 {
 
 #[test]
 fn a_stalled_log_reader_does_not_stop_the_server_and_lost_lines_are_counted() {
-    let mut cases: Vec<(bool, fn(Command) -> Running)> = vec![(true, Running::start), (false, Running::start)];
+    type Start = fn(Command) -> Running;
+    let mut cases: Vec<(bool, Start)> = vec![(true, Running::start), (false, Running::start)];
     #[cfg(unix)]
     cases.push((true, Running::start_non_blocking));
     for (is_json, start) in cases {
