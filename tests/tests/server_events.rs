@@ -443,7 +443,8 @@ fn cancelled_event_streams_are_charged() {
     for name in users {
         fill(&*store, name);
     }
-    let setup = Setup::default().store(store.clone()).with(|settings| settings.server.calls_per_second_per_user = 1);
+    // Both attempts of a user fit into the rate of calls.
+    let setup = Setup::default().store(store.clone()).with(|settings| settings.server.calls_per_second_per_user = 4);
     let server = setup.start();
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
     let mut requests = runtime.block_on(async {
@@ -471,6 +472,7 @@ fn cancelled_event_streams_are_charged() {
         eventually("the read ends", || server.metric("convgroups_calls_running") == 0);
         let refused = server.try_events(&sign(name), "", None).expect_err("the snapshot was charged");
         assert_eq!(refused.outcome(), (429, 60007), "{name}");
+        assert!(refused.reason().contains("large full snapshots"), "{name}: {}", refused.reason());
     }
 }
 
