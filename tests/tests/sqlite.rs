@@ -10,6 +10,9 @@ use convgroups_host::{EventId, History, SqliteStore, Version};
 use convgroups_tests::user;
 use rusqlite::Connection;
 
+/// A step of a test, and what to call it.
+type Step = (&'static str, fn(&Path));
+
 fn create(store: &SqliteStore, id: &str, base: u64, group: &str) -> CommitOutcome {
     store.commit(creation(id, base, group)).expect("commits")
 }
@@ -30,6 +33,17 @@ fn creation(id: &str, base: u64, group: &str) -> Commit {
 fn names(store: &SqliteStore, id: &str) -> Vec<String> {
     let groups = store.groups(&user(id)).expect("reads").value.groups;
     groups.into_iter().map(|group| group.name).collect()
+}
+
+/// Runs that many threads at once. All are joined: glibc 2.36 may read a thread that has just ended while it detaches it.
+fn at_once(count: u64, work: impl Fn(u64) + Sync) {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || work(number))).collect();
+        for thread in threads {
+            thread.join().expect("the thread does not panic");
+        }
+    });
 }
 
 fn temporary() -> tempfile::TempDir {
@@ -123,17 +137,12 @@ fn a_commit_that_does_not_fit_does_not_take_those_beside_it_along() {
     }
     // All at once, so that fitting and unfitting ones share batches.
     for round in 1..20 {
-        std::thread::scope(|scope| {
-            for id in 0..64 {
-                let store = &store;
-                scope.spawn(move || {
-                    let fits = id % 3 != 0;
-                    let group = if fits { format!("group {round}") } else { "Work".to_owned() };
-                    let base = if fits { round } else { 1 };
-                    let result = store.commit(creation(&format!("user {id}"), base, &group));
-                    assert_eq!(result.is_ok(), fits, "user {id} in round {round}: {result:?}");
-                });
-            }
+        at_once(64, |id| {
+            let fits = id % 3 != 0;
+            let group = if fits { format!("group {round}") } else { "Work".to_owned() };
+            let base = if fits { round } else { 1 };
+            let result = store.commit(creation(&format!("user {id}"), base, &group));
+            assert_eq!(result.is_ok(), fits, "user {id} in round {round}: {result:?}");
         });
     }
     for id in 0..64 {
@@ -282,7 +291,7 @@ fn beside(store: &Path, suffix: &str) -> std::path::PathBuf {
 
 #[test]
 fn acknowledges_nothing_once_a_file_of_the_store_is_no_longer_at_its_path() {
-    let change: [(&str, fn(&Path)); 3] = [
+    let change: [Step; 3] = [
         ("moved", |file| std::fs::rename(file, beside(file, ".away")).expect("moves")),
         ("removed", |file| std::fs::remove_file(file).expect("removes")),
         ("replaced", |file| {
@@ -380,15 +389,10 @@ fn a_store_with_a_second_hard_link_is_refused() {
     // The host that has it open goes on: it had it first. Two reads at once need a reader that was opened after the link was made.
     create(&store, "alice", 1, "Home");
     let barrier = &std::sync::Barrier::new(8);
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            let store = &store;
-            scope.spawn(move || {
-                barrier.wait();
-                for _ in 0..200 {
-                    assert_eq!(names(store, "alice"), ["Work", "Home"]);
-                }
-            });
+    at_once(8, |_| {
+        barrier.wait();
+        for _ in 0..200 {
+            assert_eq!(names(&store, "alice"), ["Work", "Home"]);
         }
     });
     store.backup(directory.path().join("copy.db")).expect("copies");
@@ -410,7 +414,7 @@ fn a_removed_lock_file_lets_no_second_host_in() {
         assert!(error.message.contains("in use by another host"), "{error}");
     }
     // Another program that closes the store deletes the WAL, unless SQLite still has its lock on the database.
-    let script = format!("import sqlite3; sqlite3.connect({:?}).execute('SELECT * FROM users').fetchall()", path);
+    let script = format!("import sqlite3; sqlite3.connect({path:?}).execute('SELECT * FROM users').fetchall()");
     let other = std::process::Command::new("python3").args(["-c", &script]).status();
     println!("another program: {other:?}");
     assert!(beside(&path, "-wal").exists());
@@ -522,7 +526,7 @@ fn a_wal_is_used_though_frames_of_another_transaction_are_left_behind_its_own() 
     let mut wal = std::fs::read(beside(&image, "-wal")).expect("reads");
     let marked = |frame: &&[u8]| frame.windows(MAGIC.len()).any(|part| part == MAGIC);
     // As a longer transaction leaves it that was not committed: with the salts of the WAL, and a mark of its own.
-    let mut left: Vec<u8> = wal[32..].chunks(FRAME).filter(marked).last().expect("there is a mark").to_vec();
+    let mut left: Vec<u8> = wal[32..].chunks(FRAME).rfind(marked).expect("there is a mark").to_vec();
     let marks = left.windows(MAGIC.len()).rposition(|part| part == MAGIC).expect("there is a mark") + MAGIC.len();
     left[marks..marks + 32].fill(0x5a);
     wal.extend_from_slice(&left);
@@ -583,22 +587,17 @@ fn a_commit_that_sqlite_fails_does_not_fail_those_beside_it() {
     Connection::open(&path).and_then(|plain| plain.execute_batch(fails)).expect("creates");
     // All at once, so that they share batches.
     for round in 0..20 {
-        std::thread::scope(|scope| {
-            for id in 0..64 {
-                let store = &store;
-                scope.spawn(move || {
-                    let fits = id % 3 != 0;
-                    let group = if fits { format!("group {round}") } else { "fails".to_owned() };
-                    let result = store.commit(creation(&format!("user {id}"), if fits { round } else { 0 }, &group));
-                    match result {
-                        Ok(outcome) => assert!(fits && outcome == CommitOutcome::Committed(Version(round + 1))),
-                        Err(error) => {
-                            assert!(!fits, "user {id} in round {round}: {error}");
-                            assert_eq!(error.kind, StoreErrorKind::Unavailable);
-                            assert!(error.message.contains("SQLite's code 1"), "{error}");
-                        }
-                    }
-                });
+        at_once(64, |id| {
+            let fits = id % 3 != 0;
+            let group = if fits { format!("group {round}") } else { "fails".to_owned() };
+            let result = store.commit(creation(&format!("user {id}"), if fits { round } else { 0 }, &group));
+            match result {
+                Ok(outcome) => assert!(fits && outcome == CommitOutcome::Committed(Version(round + 1))),
+                Err(error) => {
+                    assert!(!fits, "user {id} in round {round}: {error}");
+                    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+                    assert!(error.message.contains("SQLite's code 1"), "{error}");
+                }
             }
         });
     }
@@ -832,7 +831,7 @@ fn a_store_too_damaged_to_be_read_is_moved_away_by_a_restore() {
 #[test]
 fn a_restore_over_a_damaged_store_can_be_interrupted_at_every_step_and_run_again() {
     let garbage = b"this was a store once, and is nothing now".repeat(1000);
-    let steps: [(&str, fn(&Path)); 3] = [
+    let steps: [Step; 3] = [
         ("nothing was done", |_| {}),
         ("the second name was made", |path| {
             std::fs::hard_link(path, with_suffix(path, "-damaged")).expect("links");
@@ -863,13 +862,14 @@ fn a_restore_over_a_damaged_store_can_be_interrupted_at_every_step_and_run_again
             // There is a database at the path all the time.
             let restored = std::sync::atomic::AtomicBool::new(false);
             std::thread::scope(|scope| {
-                scope.spawn(|| {
+                let watcher = scope.spawn(|| {
                     while !restored.load(std::sync::atomic::Ordering::Relaxed) {
                         assert!(path.exists(), "{what}");
                     }
                 });
                 let done = SqliteStore::restore(&backup, &path);
                 restored.store(true, std::sync::atomic::Ordering::Relaxed);
+                watcher.join().expect(what);
                 done.expect(what);
             });
             assert_eq!(live(&path, 0).version, Version(10), "{what}");
