@@ -287,11 +287,13 @@ fn memberships_beyond_the_limit_are_the_plugins_fault_and_are_not_built() {
         store.store.commit(commit).expect("commits");
         let host = host(guest("asks_for_memberships_of_one_id_many_times"), &store);
         host.create_conversation_group(&alice, "Work", ["c2c_bob"]).expect("the last group that fits");
-        let before = memory_kib("VmHWM:");
+        let (before, started) = (memory_kib("VmHWM:"), std::time::Instant::now());
         let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("{kind}: it asks for too much") };
+        let took = started.elapsed();
         assert_eq!(fault.kind, PluginFaultKind::Argument, "{kind}: {fault}");
         assert!(fault.detail.contains("more than 4194304 bytes of memberships"), "{kind}: {fault}");
         let grown = memory_kib("VmHWM:").saturating_sub(before);
+        println!("{kind}: refused after {took:?}, the host took {grown} KiB");
         assert!(grown < 64 << 10, "{kind}: the host took {grown} KiB");
     }
 }

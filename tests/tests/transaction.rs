@@ -371,6 +371,15 @@ fn results_and_changes_beyond_their_limits_in_bytes_end_the_call() {
         let mut transaction = begin();
         transaction.create_group("Many", &ids).expect("fits");
         transaction.page_conversations(None, 0, 1).expect("fits");
+        // 68 bytes each: a page of all is too large, and no more leave than can be returned.
+        assert_eq!(transaction.page_conversations(Some("Many"), 0, 29).expect("fits").len(), 29);
+        match transaction.page_conversations(Some("Many"), 0, 30) {
+            Err(TransactionError::Fault(fault)) => out_of_bounds(Err(fault), "2000 bytes of conversations"),
+            other => unreachable!("{other:?}"),
+        }
+        let mut evicting = begin();
+        evicting.create_group("Many", &ids[..60]).expect("fits");
+        assert_eq!(evicting.evict_oldest("Many", 50).expect("fits"), ids[..29]);
         transaction.create_group("Copy", &ids[..14]).expect("fits");
         match transaction.page_conversations(None, 0, 1) {
             Err(TransactionError::Fault(fault)) => out_of_bounds(Err(fault), "10000 bytes of conversations"),

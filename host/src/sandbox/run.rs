@@ -58,6 +58,7 @@ pub(crate) struct Ran {
 /// The longest reason of a refusal or of a conversation's result, in characters. The reference plugin's are below 200.
 const MAX_REASON_CHARS: usize = 1024;
 /// The most output of a plugin that the server log shows for one call, in characters.
+#[cfg(feature = "wasi")]
 const MAX_OUTPUT_CHARS: usize = 4096;
 
 /// What a plugin's function answers.

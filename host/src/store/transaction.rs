@@ -369,21 +369,23 @@ impl Transaction {
         self.check_ids(&ids)?;
         let mut seen = HashSet::with_capacity(ids.len());
         let last: Vec<bool> = ids.iter().rev().map(|&id| seen.insert(id)).collect();
-        let last = last.into_iter().rev();
-        let wanted: Vec<ConversationData> =
-            data.iter().zip(last).filter(|(_, last)| *last).map(|(data, _)| data.clone()).collect();
+        let mut wanted = data.into_iter().zip(last.into_iter().rev()).filter(|(_, last)| *last).map(|(data, _)| data);
 
         let mut changed = Vec::new();
         let mut growth = 0;
         let mut stored = None;
-        for wanted in wanted.chunks(MAX_PAGE as usize) {
-            let ids: Vec<&str> = wanted.iter().map(|data| data.conversation_id.as_str()).collect();
+        loop {
+            let some: Vec<ConversationData> = wanted.by_ref().take(MAX_PAGE as usize).collect();
+            if some.is_empty() {
+                break;
+            }
+            let ids: Vec<&str> = some.iter().map(|data| data.conversation_id.as_str()).collect();
             let (mut present, count) = self.read(|store, user| store.data_and_count(user, &ids))?;
             stored = Some(count);
             Overlay::lay_over_data(&mut present, &self.changes);
-            for (wanted, present) in wanted.iter().zip(present).filter(|(wanted, present)| *wanted != present) {
+            for (wanted, present) in some.into_iter().zip(present).filter(|(wanted, present)| wanted != present) {
                 growth += i32::from(present.is_none()) - i32::from(wanted.is_none());
-                changed.push(wanted.clone());
+                changed.push(wanted);
             }
         }
         let stored = match stored {

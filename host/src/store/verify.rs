@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
-use crate::model::{Change, Origin, Positions, UserId, Version};
+use crate::model::{Positions, UserId, Version};
 
 /// What was checked in a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -207,6 +207,7 @@ fn is_text(text: &str, max: usize) -> bool {
 /// How many changes an encoded entry of the change log has.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) fn decode(origin: &str, events: &str) -> Result<usize, String> {
-    let decoded = serde_json::from_str::<Origin>(origin).and_then(|_| serde_json::from_str::<Vec<Change>>(events));
+    let decoded = serde_json::from_str::<crate::model::Origin>(origin)
+        .and_then(|_| serde_json::from_str::<Vec<crate::model::Change>>(events));
     decoded.map(|changes| changes.len()).map_err(|error| error.to_string())
 }

@@ -158,7 +158,8 @@ fn a_file_that_could_not_be_flushed_loses_nothing_though_a_part_of_the_log_was_t
 
 #[test]
 fn a_store_is_not_ready_as_long_as_its_disk_takes_no_writes() {
-    let faults: [(Fault, fn(Operation) -> bool); 2] = [
+    type Concerns = fn(Operation) -> bool;
+    let faults: [(Fault, Concerns); 2] = [
         (Fault::Full, |operation| operation == Operation::Write),
         (Fault::Broken, |operation| operation == Operation::Flush),
     ];

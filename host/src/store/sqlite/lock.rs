@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -41,6 +42,10 @@ impl FileId {
     }
 }
 
+/// How often a lock is tried, and the pause after each try.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Keeps other hosts from the store for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -59,13 +64,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|error| unusable(format!("could not open the lock file {}: {error}", path.display())))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(store)),
-            Err(TryLockError::Error(error)) => {
-                return Err(unusable(format!("could not lock {}: {error}", path.display())));
-            }
-        }
+        lock(&file, &path, store)?;
         undo_putting_aside(store).map_err(|error| {
             unusable(format!("could not undo an interrupted restore of {}: {error}", store.display()))
         })?;
@@ -76,6 +75,21 @@ impl Lock {
         let _ = private().create_new(true).open(store);
         Ok(Self { _file: file, database: DatabaseLock::take(store)? })
     }
+}
+
+/// Locks a file of a store. Tries again for a moment: when this process starts a child, the child holds all locks of the process
+/// until it runs its own program.
+fn lock(file: &File, path: &Path, store: &Path) -> StoreResult<()> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(TryLockError::Error(error)) => {
+                return Err(unusable(format!("could not lock {}: {error}", path.display())));
+            }
+        }
+    }
+    Err(in_use(store))
 }
 
 fn in_use(store: &Path) -> StoreError {
@@ -111,13 +125,7 @@ impl DatabaseLock {
             return Err(unusable(format!("{} was replaced while it was opened; try again", store.display())));
         }
         if cfg!(target_os = "linux") {
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use(store)),
-                Err(TryLockError::Error(error)) => {
-                    return Err(unusable(format!("could not lock {}: {error}", store.display())));
-                }
-            }
+            lock(&file, store, store)?;
         }
         held.insert(id);
         Ok(Self { id, file: Some(file) })
