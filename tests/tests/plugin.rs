@@ -61,7 +61,7 @@ fn names_in_a_plugin_file_reach_people_escaped_and_cut() {
         for examiner in [examiner(), Examiner::InProcess] {
             let source = PluginSource::Bytes(file.clone());
             let info = inspect_plugin(&Settings::default(), &source, &examiner).expect("it can be read");
-            let problem = info.problem.expect("it is no plugin").to_string();
+            let problem = info.problem.expect("not a plugin").to_string();
             assert!(problem.contains(r"\u{1b}[2Jforged"), "{problem:?}");
             assert!(info.imports.len() <= 101, "{} names are shown", info.imports.len());
             for shown in info.imports.iter().chain([&problem]) {

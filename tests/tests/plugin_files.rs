@@ -151,7 +151,7 @@ fn plugin_paths_that_are_not_regular_files_are_refused_at_once() {
     rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe can be made");
     for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null"), directory.path()] {
         let error = builder(PATIENT_MS).plugin(PluginSource::File(path.to_owned())).build();
-        let error = error.expect_err("it is no file").to_string();
+        let error = error.expect_err("not a file").to_string();
         assert!(error.contains("could not read the plugin") && error.contains("not a regular file"), "{error}");
     }
 }

@@ -222,7 +222,7 @@ pub(super) fn aside(store: &Path) -> PathBuf {
 }
 
 /// Undoes what a restore that was interrupted has done to put a damaged store aside: the database is still at its path then,
-/// and has the other name as well.
+/// and has a second name.
 pub(super) fn undo_putting_aside(store: &Path) -> std::io::Result<()> {
     let aside = aside(store);
     let linked = std::fs::metadata(store).is_ok_and(|metadata| links(&metadata) > 1);

@@ -31,7 +31,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS wal_mark (
 /// Begins the marks. No string has these bytes: they are not UTF-8.
 const MAGIC: [u8; 8] = *b"\xff\xfewal-mk";
 const MARK: usize = 16;
-/// The table's only row lies within so many bytes of its page's end.
+/// The table's only row lies within this many bytes of the page's end.
 const ROW: usize = 128;
 
 /// How often a reader compares again, because a host may have made a checkpoint in between.

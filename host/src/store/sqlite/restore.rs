@@ -38,7 +38,7 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
         Taken::IntoFile => replace()?,
         Taken::Damaged(reason) => {
             if let Err(error) = put_aside(store).and_then(|()| replace()) {
-                // If this fails as well, the next start or restore does it.
+                // If this fails too, the next start or restore does it.
                 let _ = lock::undo_putting_aside(store);
                 return Err(error);
             }
@@ -121,7 +121,7 @@ fn check_content(backup: &Path, copy: &Path) -> StoreResult<Connection> {
 fn finish(connection: Connection, copy: &Path, store: &Path) -> StoreResult<History> {
     let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
     let history = History::random();
-    // Noted beside the store that is still there: should this end before the renaming, that one gets a new history as well.
+    // Noted beside the current store: if the process ends before the rename, that store also gets a new history.
     history::give(&connection, copy, store, history).map_err(write_failed)?;
     marks::renew_copy(&connection).map_err(write_failed)?;
     // Moves the log into the file and removes it.
