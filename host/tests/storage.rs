@@ -276,3 +276,20 @@ fn a_server_whose_database_is_moved_stops_acknowledging_and_loses_nothing() {
         "#,
     );
 }
+
+#[test]
+fn a_cache_directory_that_cannot_be_written_is_a_warning() {
+    Script::new().run(
+        r#"
+        mkdir "$WORK/cache"
+        mount --bind "$WORK/cache" "$WORK/cache"
+        mount -o remount,bind,ro "$WORK/cache"
+        for directory in "$WORK/cache" "$WORK/cache/below"; do
+            "$PROGRAM" call getConversationGroupList --user alice --store "$store" --set "cache_dir=$directory" \
+                >"$WORK/said" 2>&1 || fail "$(cat "$WORK/said")"
+            grep -q '"code":0' "$WORK/said" || fail "$(cat "$WORK/said")"
+            grep -q "WARN.*$directory" "$WORK/said" || fail "there is no warning: $(cat "$WORK/said")"
+        done
+        "#,
+    );
+}
