@@ -367,7 +367,7 @@ browserTest(
     await call("addConversationsToGroup", { groupName: "Work", conversationIDList: ["c2c_meanwhile"] });
     const resumed = page.waitForRequest((request) => request.url().endsWith("/v1/events"));
     cable.mend();
-    assert.match((await (await resumed).allHeaders())["last-event-id"], /^\d+$/);
+    assert.match((await (await resumed).allHeaders())["last-event-id"], /^\d+-[0-9a-f]{16}$/);
     await isConnected(page);
     await call("addConversationsToGroup", { groupName: "Work", conversationIDList: ["c2c_after"] });
     await events(page).filter({ hasText: "c2c_after" }).waitFor();
