@@ -732,6 +732,11 @@ fn what_would_leave_a_user_without_versions_or_ids_is_refused_with_its_line_and_
         assert_eq!(created.json()[0]["code"], 0, "{created:?}");
         place.run(&["verify-store", "--store", store]).succeeds();
     }
+    // The store is beyond the highest version then, which is no reason not to resume.
+    let place = Place::new();
+    let highest = export(most_versions, most_groups);
+    place.feed(&["import", "-"], highest.clone()).succeeds();
+    place.feed(&["import", "-", "--resume"], highest).succeeds();
 }
 
 #[cfg(target_os = "linux")]
