@@ -153,3 +153,15 @@ pub fn user(id: &str) -> UserId {
 pub fn ids(prefix: &str, count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("{prefix}{number:04}")).collect()
 }
+
+/// A figure of this process's memory, as `VmRSS:`, in KiB.
+///
+/// # Panics
+///
+/// Where there is no such figure, as on other systems than Linux.
+#[must_use]
+pub fn memory_kib(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("there is such a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}

@@ -9,7 +9,7 @@ use convgroups_host::store::{Commit, Skip};
 use convgroups_host::{Failure, Host, HostBuilder, PluginFaultKind, PluginSource, Settings, Version};
 use convgroups_tests::bombs::{NEVER_START, bomb};
 use convgroups_tests::guests::{ALL, examiner, guest};
-use convgroups_tests::{TestStore, user};
+use convgroups_tests::{TestStore, memory_kib, user};
 
 /// What a call must end in: a fault of this kind whose detail contains this.
 type Fault = (&'static str, PluginFaultKind, &'static str);
@@ -321,13 +321,6 @@ fn what_a_plugin_writes_reaches_people_escaped_and_cut() {
     assert!(fault.detail.contains(r"forged\n\u{1b}[2J"), "{}", fault.detail);
     harmless(&fault.detail);
     fault.backtrace.as_deref().expect("a trap has a backtrace").lines().for_each(harmless);
-}
-
-/// A figure of this process, in KiB.
-fn memory_kib(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("there is such a figure");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]

@@ -12,7 +12,7 @@ use convgroups_host::settings::SandboxSettings;
 use convgroups_host::{BuildError, Examiner, Host, HostBuilder, PluginSource, Settings};
 use convgroups_tests::bombs::{COSTLY, REFUSED, UNDECODABLE, bomb, bomb_file, slow_to_compile};
 use convgroups_tests::guests::{component, examiner};
-use convgroups_tests::user;
+use convgroups_tests::{memory_kib, user};
 
 /// What loading may take of the host's memory, in KiB.
 const MAX_GROWTH: u64 = 64 << 10;
@@ -34,13 +34,6 @@ fn settings(sandbox: SandboxSettings) -> Settings {
 fn builder(max_compile_ms: u64) -> HostBuilder {
     let sandbox = SandboxSettings { max_compile_ms, ..SandboxSettings::default() };
     Host::builder().settings(settings(sandbox)).plugin_examiner(examiner())
-}
-
-/// A line of this process's status, in KiB.
-fn status(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("there is such a line");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// Processes whose parent is this one.
@@ -65,9 +58,9 @@ fn load(name: &str, bytes: impl AsRef<[u8]>, max_compile_ms: u64) -> Result<Host
 fn measured<T>(name: &str, load: impl FnOnce() -> T) -> T {
     // The highest figure begins anew.
     fs::write("/proc/self/clear_refs", "5").expect("Linux forgets");
-    let (before, started) = (status("VmRSS:"), std::time::Instant::now());
+    let (before, started) = (memory_kib("VmRSS:"), std::time::Instant::now());
     let loaded = load();
-    let growth = status("VmHWM:").saturating_sub(before);
+    let growth = memory_kib("VmHWM:").saturating_sub(before);
     eprintln!("{name}: {growth} KiB, {} ms", started.elapsed().as_millis());
     assert!(growth <= MAX_GROWTH, "{name}: {growth} KiB");
     assert_eq!(children(), [""; 0], "{name}: a child is left");
