@@ -431,17 +431,30 @@ pub fn rest_of(stream: &mut impl Read) -> String {
 /// When none comes, or it does not say how long it is.
 #[must_use]
 pub fn answer_on(stream: &mut impl Read) -> String {
+    try_answer_on(stream).expect("an answer comes")
+}
+
+/// As [`answer_on`], where the server may end the connection first.
+///
+/// # Errors
+///
+/// When the connection ends before the answer does, or the answer does not say how long it is.
+pub fn try_answer_on(stream: &mut impl Read) -> std::io::Result<String> {
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).expect("headers come");
+        stream.read_exact(&mut byte)?;
         answer.extend(byte);
     }
-    let head = String::from_utf8(answer).expect("headers are ASCII");
+    let head = String::from_utf8(answer).map_err(invalid)?;
     let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.expect("a length")];
-    stream.read_exact(&mut body).expect("the body comes");
-    head + &String::from_utf8(body).expect("the body is text")
+    let mut body = vec![0; length.ok_or_else(|| invalid("no content-length in the answer"))?];
+    stream.read_exact(&mut body)?;
+    Ok(head + &String::from_utf8(body).map_err(invalid)?)
+}
+
+fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, error)
 }
 
 /// A request without a body, or with one, as it is sent.

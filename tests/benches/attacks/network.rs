@@ -219,7 +219,7 @@ fn description(address: SocketAddr, is_over: &Arc<AtomicBool>, responses: &Arc<A
     let mut stream = std::net::TcpStream::connect(address)?;
     while !is_over.load(Ordering::Relaxed) {
         stream.write_all(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")?;
-        let _ = convgroups_tests::server::answer_on(&mut BufReader::new(&mut stream));
+        convgroups_tests::server::try_answer_on(&mut BufReader::new(&mut stream))?;
         responses.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
