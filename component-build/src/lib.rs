@@ -80,10 +80,9 @@ pub fn encode_component(module: &Path, adapters: &[(&str, &[u8])]) -> Result<Vec
 /// A text for people: it is no module that fits the WIT world it claims.
 pub fn encode_bytes(module: &[u8], adapters: &[(&str, &[u8])]) -> Result<Vec<u8>, String> {
     let failed = |error| format!("could not make a component of it: {error:#}");
-    let mut encoder = wit_component::ComponentEncoder::default();
-    encoder.validate(true).module(module).map_err(failed)?;
+    let mut encoder = wit_component::ComponentEncoder::default().validate(true).module(module).map_err(failed)?;
     for (name, adapter) in adapters {
-        encoder.adapter(name, adapter).map_err(failed)?;
+        encoder = encoder.adapter(name, adapter).map_err(failed)?;
     }
     encoder.encode().map_err(failed)
 }

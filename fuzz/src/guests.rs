@@ -109,7 +109,6 @@ pub fn plugin(body: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some("plugin")).expect("the contract has a world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("the contract has a binary form");
-    let mut encoder = ComponentEncoder::default();
-    encoder.validate(true);
-    encoder.module(&module).and_then(ComponentEncoder::encode).expect("the module becomes a component")
+    let encoder = ComponentEncoder::default().validate(true).module(&module);
+    encoder.and_then(|mut encoder| encoder.encode()).expect("the module becomes a component")
 }

@@ -42,7 +42,7 @@
 //! | `cli` | the binary `convgroups` |
 //! | `otlp` | traces of the binary's server to an OpenTelemetry collector |
 //!
-//! All are on by default.
+//! All but `otlp` are on by default.
 
 pub mod api;
 mod bindings;

@@ -45,6 +45,12 @@ impl<Traces> Drop for Started<Traces> {
     }
 }
 
+/// The variable, of OpenTelemetry's own specification, that names a collector of traces, where one does.
+fn collector_variable() -> Option<&'static str> {
+    let mut variables = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"].into_iter();
+    variables.find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
 #[cfg(feature = "otlp")]
 mod traces {
     use opentelemetry::trace::TracerProvider;
@@ -57,9 +63,6 @@ mod traces {
     use tracing_subscriber::registry::LookupSpan;
 
     use crate::cli::say;
-
-    /// The variables, of OpenTelemetry's own specification, that name a collector.
-    const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
     /// Sends what is left when it is dropped.
     pub(super) struct Sending(Option<SdkTracerProvider>);
@@ -77,8 +80,7 @@ mod traces {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let named = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-        if !serves || !named {
+        if !serves || super::collector_variable().is_none() {
             return (None, Sending(None));
         }
         // For collectors behind TLS. That somebody has chosen one before is fine.
@@ -107,7 +109,13 @@ mod traces {
         fn drop(&mut self) {}
     }
 
-    pub(super) fn layer(_serves: bool) -> (Option<tracing_subscriber::layer::Identity>, Sending) {
+    /// None, and a warning where the environment names a collector.
+    pub(super) fn layer(serves: bool) -> (Option<tracing_subscriber::layer::Identity>, Sending) {
+        if serves && let Some(variable) = super::collector_variable() {
+            crate::cli::say(&format!(
+                "convgroups: {variable} is set, but this program is built without traces; build it with `--features convgroups-host/otlp`"
+            ));
+        }
         (None, Sending)
     }
 }

@@ -1,0 +1,1 @@
+//! Nothing: the test in `tests/client.rs` is all.
