@@ -90,7 +90,12 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
             // One more than fits tells whether anything follows.
             let missing = u32::try_from(count + 1 - listed.len()).unwrap_or(READ_AHEAD);
             let wanted = if drops_some { READ_AHEAD } else { missing };
-            let page = self.store.page_conversations(group, after, wanted).unwrap_or_default();
+            let page = if is_in_no_group(filter) {
+                // Every conversation that is in no group, and still known, is annotated.
+                self.store.page_annotated_conversations(after, wanted)
+            } else {
+                self.store.page_conversations(group, after, wanted).unwrap_or_default()
+            };
             let Some(last) = page.last() else { return (listed, true) };
             after = last.position;
             let mut page = page.into_iter();

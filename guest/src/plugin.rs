@@ -120,6 +120,9 @@ impl MarkStore for Host {
     fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
         mark_store::get_conversation_data(conversation_ids)
     }
+    fn page_annotated_conversations(&mut self, after: u64, limit: u32) -> Vec<Member> {
+        mark_store::page_annotated_conversations(after, limit)
+    }
     fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
         mark_store::set_conversation_data(&data.iter().collect::<Vec<_>>())
     }

@@ -28,6 +28,7 @@ pub trait GroupStore {
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 pub trait MarkStore {
     fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData>;
+    fn page_annotated_conversations(&mut self, after: u64, limit: u32) -> Vec<Member>;
     fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32;
 }
 

@@ -111,6 +111,10 @@ fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
     })
 }
 
+fn member(store::Member { conversation_id, position }: store::Member) -> Member {
+    Member { conversation_id, position }
+}
+
 impl GroupStore for Stored<'_> {
     fn list_groups(&mut self) -> Vec<String> {
         self.0.list_groups().expect("the store does not fail here")
@@ -135,7 +139,6 @@ impl GroupStore for Stored<'_> {
         value(self.0.evict_oldest(group, count))
     }
     fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, StoreError> {
-        let member = |store::Member { conversation_id, position }| Member { conversation_id, position };
         Ok(value(self.0.page_conversations(group, after, limit))?.into_iter().map(member).collect())
     }
     fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
@@ -152,6 +155,10 @@ impl MarkStore for Stored<'_> {
             custom_data,
         };
         data.into_iter().map(noted).collect()
+    }
+    fn page_annotated_conversations(&mut self, after: u64, limit: u32) -> Vec<Member> {
+        let page = self.0.page_annotated_conversations(after, limit).expect("the store does not fail here");
+        page.into_iter().map(member).collect()
     }
     fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
         let noted = |data: ConversationData| model::ConversationData {

@@ -318,6 +318,7 @@ proptest! {
                 run(step, &mut transaction, &mut plain);
             }
             let shown = transaction.page_conversations(None, 0, 1000).expect("reads");
+            let shown_annotated = transaction.page_annotated_conversations(0, 1000).expect("reads");
             if let Some(Staged { base, changes }) = transaction.into_staged() {
                 let origin = Origin { method: "test".to_owned(), request_id: String::new() };
                 let commit = Commit { user: user("alice"), base, changes, origin, keep: 1, skip: Skip::default(), deadline: None };
@@ -327,6 +328,7 @@ proptest! {
             compare(&mut after, &plain);
             // With the very places that were shown.
             prop_assert_eq!(after.page_conversations(None, 0, 1000).expect("reads"), shown);
+            prop_assert_eq!(after.page_annotated_conversations(0, 1000).expect("reads"), shown_annotated);
         }
     }
 }
@@ -430,6 +432,7 @@ fn an_operation_asks_the_store_once() {
     assert_eq!(asked(&|it| it.add_conversations("Work", &["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
     assert_eq!(asked(&|it| it.remove_conversations("Work", &["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
     assert_eq!(asked(&|it| it.page_conversations(None, 0, 10).map(drop).expect("works")), 1);
+    assert_eq!(asked(&|it| it.page_annotated_conversations(0, 10).map(drop).expect("works")), 1);
     assert_eq!(asked(&|it| it.memberships(&["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
     assert_eq!(asked(&|it| it.conversation_data(&["c2c_1", "c2c_9"]).map(drop).expect("works")), 1);
     assert_eq!(asked(&|it| it.set_conversation_data(vec![noted("c2c_9", 1, "")]).map(drop).expect("works")), 1);

@@ -277,11 +277,32 @@ impl Transaction {
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
     pub fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
         let page = self.page(group, after, limit.min(MAX_PAGE))?;
-        let bytes: usize = page.iter().map(|member| ENTRY_BYTES + member.conversation_id.len()).sum();
-        if bytes > self.bounds.max_result_bytes {
-            return Err(too_large("conversations", self.bounds.max_result_bytes).into());
-        }
-        Ok(page)
+        Ok(self.check_page(page)?)
+    }
+
+    /// Returns up to `limit` conversations with marks or custom data, after a place.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`].
+    pub fn page_annotated_conversations(&mut self, after: u64, limit: u32) -> Result<Vec<Member>, Fault> {
+        let limit = limit.min(MAX_PAGE);
+        let page = if self.changes.is_empty() {
+            self.read(|store, user| store.page_of_data(user, after, limit))?
+        } else {
+            let (mut bytes, max) = (0, self.bounds.max_held_bytes);
+            let places = self.places_of_data(|members| {
+                bytes += page_bytes(members);
+                if bytes > max { Err(too_large("conversations", max)) } else { Ok(()) }
+            })?;
+            page_of_places(places, after, limit)
+        };
+        self.check_page(page)
+    }
+
+    fn check_page(&self, page: Vec<Member>) -> Result<Vec<Member>, Fault> {
+        let max = self.bounds.max_result_bytes;
+        if page_bytes(&page) > max { Err(too_large("conversations", max)) } else { Ok(page) }
     }
 
     fn page(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
@@ -457,7 +478,7 @@ impl Transaction {
     fn page_of_all_staged(&mut self, after: u64, limit: u32) -> Outcome<Vec<Member>> {
         let mut bytes = 0;
         let mut charge = |members: &[Member], max: usize| {
-            bytes += members.iter().map(|member| ENTRY_BYTES + member.conversation_id.len()).sum::<usize>();
+            bytes += page_bytes(members);
             if bytes > max { Err(too_large("conversations", max)) } else { Ok(()) }
         };
         let max = self.bounds.max_held_bytes;
@@ -475,14 +496,7 @@ impl Transaction {
                 }
             }
         }
-        let mut members: Vec<Member> = earliest
-            .into_iter()
-            .filter(|&(_, position)| position > after)
-            .map(|(conversation_id, position)| Member { conversation_id, position })
-            .collect();
-        members.sort_unstable_by_key(|member| member.position);
-        members.truncate(limit as usize);
-        Ok(members)
+        Ok(page_of_places(earliest, after, limit))
     }
 
     /// The conversations with marks or custom data, and their places.
@@ -623,6 +637,20 @@ fn change_bytes(change: &Change) -> usize {
         Change::GroupRenamed { old_name, new_name } => 2 * ENTRY_BYTES + old_name.len() + new_name.len(),
         Change::ConversationsChanged { conversation_list } => conversation_list.iter().map(data_bytes).sum(),
     }
+}
+
+/// What a page costs to hold, or to return.
+fn page_bytes(page: &[Member]) -> usize {
+    page.iter().map(|member| ENTRY_BYTES + member.conversation_id.len()).sum()
+}
+
+/// The first `limit` conversations with a place after `after`, in order.
+fn page_of_places(places: HashMap<String, u64>, after: u64, limit: u32) -> Vec<Member> {
+    let later = places.into_iter().filter(|&(_, position)| position > after);
+    let mut page: Vec<Member> = later.map(|(conversation_id, position)| Member { conversation_id, position }).collect();
+    page.sort_unstable_by_key(|member| member.position);
+    page.truncate(limit as usize);
+    page
 }
 
 fn data_bytes(data: &ConversationData) -> usize {
