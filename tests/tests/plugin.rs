@@ -1,14 +1,18 @@
 //! The reference plugin: as a file, how it is loaded, and what it makes of settings that change.
 
+use std::sync::Arc;
+
+use convgroups_host::api::{ConversationFilter, ConversationListQuery};
 use convgroups_host::call::inspect_plugin;
 use convgroups_host::marks::{HIDE, STAR};
 use convgroups_host::model::ConversationData;
 use convgroups_host::plugin::{BUNDLED, CONTRACT};
 use convgroups_host::settings::{Limits, SandboxSettings, Wasi};
-use convgroups_host::{Examiner, Host, PluginSource, Settings};
+use convgroups_host::{BuildError, Examiner, Host, MemoryStore, PluginSource, Settings};
 use convgroups_tests::bombs::{bomb, slow_to_compile};
+use convgroups_tests::gated::GatedStore;
 use convgroups_tests::guests::{component, examiner};
-use convgroups_tests::{TestStore, user};
+use convgroups_tests::{TestStore, ids, user};
 
 #[test]
 fn the_reference_plugin_imports_the_contract_and_nothing_else() {
@@ -22,6 +26,38 @@ fn the_reference_plugin_imports_the_contract_and_nothing_else() {
     let expected =
         ["diagnostics", "group-store", "mark-store", "settings"].map(|name| format!("{package}/{name}@{version}"));
     assert_eq!(imports, expected);
+}
+
+#[test]
+fn a_host_without_a_store_is_not_built() {
+    let error = Host::builder().build().expect_err("it would forget everything");
+    assert!(matches!(error, BuildError::NoStore), "{error}");
+    assert!(error.to_string().contains("HostBuilder::store"), "{error}");
+}
+
+#[test]
+fn listing_conversations_in_no_group_does_not_read_the_groups() {
+    let store = GatedStore::new(Arc::new(MemoryStore::new()));
+    let host = Host::builder().shared_store(store.clone()).build().expect("it builds");
+    let alice = user("alice");
+    // All that the default limits allow.
+    for number in 0..20 {
+        let (group, ids) = (format!("group {number}"), ids(&format!("c2c_{number}_"), 1000));
+        host.create_conversation_group(&alice, &group, &ids[..100]).expect("creates");
+        for ids in ids[100..].chunks(100) {
+            host.add_conversations_to_group(&alice, &group, ids).expect("adds");
+        }
+    }
+    host.mark_conversation(&alice, STAR, true, ["c2c_1_0001", "c2c_bob"]).expect("marks");
+
+    let before = store.asked();
+    let filter = ConversationFilter { conversation_group: Some(String::new()), ..ConversationFilter::default() };
+    let query = ConversationListQuery { filter, next_seq: 0, count: 100 };
+    let page = host.get_conversation_list_by_filter(&alice, query).expect("lists");
+    let listed: Vec<&str> = page.conversation_list.iter().map(|it| it.conversation_id.as_str()).collect();
+    assert_eq!((listed, page.is_finished), (vec!["c2c_bob"], true));
+    // The annotated conversations, their groups, that nothing follows, and the groups and annotations of the one found.
+    assert_eq!(store.asked() - before, 5);
 }
 
 #[test]
@@ -77,7 +113,7 @@ fn the_second_start_does_not_compile() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = || {
         let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
-        let host = Host::builder().settings(settings).build().expect("it builds");
+        let host = Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds");
         host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("it works");
         host.plugin_was_cached()
     };
@@ -98,7 +134,11 @@ fn the_second_start_does_not_compile() {
 fn in_process_a_host_waits_no_longer_than_its_limit_for_a_plugin() {
     let sandbox = SandboxSettings { max_compile_ms: 50, ..SandboxSettings::default() };
     let settings = Settings { cache: false, sandbox, ..Settings::default() };
-    let host = Host::builder().settings(settings).plugin(bomb(slow_to_compile)).plugin_examiner(Examiner::InProcess);
+    let host = Host::builder()
+        .store(MemoryStore::new())
+        .settings(settings)
+        .plugin(bomb(slow_to_compile))
+        .plugin_examiner(Examiner::InProcess);
     let error = host.build().expect_err("it takes seconds").to_string();
     assert!(error.contains("longer than 50 ms to read, check and compile (sandbox.max_compile_ms)"), "{error}");
 }
@@ -109,7 +149,7 @@ fn a_plugin_from_the_cache_is_loaded_without_a_child_process() {
     let start = |examiner, wasi| {
         let settings = Settings { cache_dir: cache.path().to_owned(), wasi, ..Settings::default() };
         let plugin = PluginSource::Bytes(component("remembers").to_vec());
-        Host::builder().settings(settings).plugin(plugin).plugin_examiner(examiner).build()
+        Host::builder().store(MemoryStore::new()).settings(settings).plugin(plugin).plugin_examiner(examiner).build()
     };
     let none = || Examiner::Program { path: "/no/such/program".into(), arguments: Vec::new() };
     start(none(), Wasi::Refuse).expect_err("it was never examined");
@@ -131,7 +171,7 @@ fn hosts_that_want_the_same_plugin_at_once_compile_it_once() {
     let compiled: usize = std::thread::scope(|scope| {
         let start = || {
             all_at_once.wait();
-            let host = Host::builder().settings(settings.clone()).build().expect("it builds");
+            let host = Host::builder().store(MemoryStore::new()).settings(settings.clone()).build().expect("it builds");
             usize::from(!host.plugin_was_cached())
         };
         let starts: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
@@ -148,7 +188,8 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777)).expect("it is ours");
     let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
-    let error = Host::builder().settings(settings).build().expect_err("anybody could run code");
+    let error =
+        Host::builder().store(MemoryStore::new()).settings(settings).build().expect_err("anybody could run code");
     assert!(error.to_string().contains("others can write to it"), "{error}");
 }
 
@@ -156,7 +197,7 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
 fn a_cache_directory_that_cannot_be_created_costs_a_start_and_nothing_else() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
     let settings = Settings { cache_dir: file.path().join("cache"), ..Settings::default() };
-    let host = Host::builder().settings(settings).build().expect("it builds");
+    let host = Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds");
     assert!(!host.plugin_was_cached());
 }
 
@@ -175,7 +216,8 @@ fn a_cache_directory_of_somebody_else_is_refused() {
         return;
     }
     let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
-    let error = Host::builder().settings(settings).build().expect_err("its owner could run code");
+    let error =
+        Host::builder().store(MemoryStore::new()).settings(settings).build().expect_err("its owner could run code");
     assert!(error.to_string().contains("belongs to another user"), "{error}");
 }
 
@@ -186,7 +228,7 @@ fn a_compiled_plugin_that_others_can_write_to_is_compiled_again() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = || {
         let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
-        Host::builder().settings(settings).build().expect("it builds").plugin_was_cached()
+        Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds").plugin_was_cached()
     };
     let file = || {
         let mut files = std::fs::read_dir(cache.path()).expect("reads");
@@ -209,7 +251,9 @@ fn the_reference_plugin_loads_from_bytes_and_from_a_file_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let path = directory.path().join("reference.wasm");
     std::fs::write(&path, BUNDLED).expect("writes");
-    let load = |source| Host::builder().plugin(source).plugin_examiner(examiner()).build().expect("it loads");
+    let load = |source| {
+        Host::builder().store(MemoryStore::new()).plugin(source).plugin_examiner(examiner()).build().expect("it loads")
+    };
     let digests = [PluginSource::Bundled, PluginSource::Bytes(BUNDLED.to_vec()), PluginSource::File(path)]
         .map(|source| load(source).plugin().digest.clone());
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");

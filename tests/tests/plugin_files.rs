@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use convgroups_host::plugin::BUNDLED;
 use convgroups_host::settings::SandboxSettings;
-use convgroups_host::{BuildError, Examiner, Host, HostBuilder, PluginSource, Settings};
+use convgroups_host::{BuildError, Examiner, Host, HostBuilder, MemoryStore, PluginSource, Settings};
 use convgroups_tests::bombs::{COSTLY, REFUSED, UNDECODABLE, bomb, bomb_file, slow_to_compile};
 use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::{memory_kib, user};
@@ -33,7 +33,7 @@ fn settings(sandbox: SandboxSettings) -> Settings {
 
 fn builder(max_compile_ms: u64) -> HostBuilder {
     let sandbox = SandboxSettings { max_compile_ms, ..SandboxSettings::default() };
-    Host::builder().settings(settings(sandbox)).plugin_examiner(examiner())
+    Host::builder().store(MemoryStore::new()).settings(settings(sandbox)).plugin_examiner(examiner())
 }
 
 /// Processes whose parent is this one.
@@ -127,7 +127,8 @@ fn plugins_that_compile_too_slowly_are_killed_and_refused() {
 fn a_plugin_that_needs_more_memory_than_allowed_is_refused() {
     let _alone = alone();
     let sandbox = SandboxSettings { max_compile_memory_bytes: 256 << 20, ..SandboxSettings::default() };
-    let small = || Host::builder().settings(settings(sandbox.clone())).plugin_examiner(examiner());
+    let small =
+        || Host::builder().store(MemoryStore::new()).settings(settings(sandbox.clone())).plugin_examiner(examiner());
     let (_, costly) =
         COSTLY.iter().find(|(name, _)| *name == "lists_a_hundred_thousand_elements").expect("it is there");
     let error = small().plugin(bomb(*costly)).build().expect_err("it takes a gibibyte").to_string();
@@ -196,7 +197,7 @@ fn a_component_that_was_tampered_with_is_refused_or_runs_inside_its_limits() {
 #[test]
 fn a_plugin_that_is_not_built_in_needs_an_examiner() {
     let _alone = alone();
-    let plugin = || Host::builder().plugin(PluginSource::Bytes(BUNDLED.to_vec()));
+    let plugin = || Host::builder().store(MemoryStore::new()).plugin(PluginSource::Bytes(BUNDLED.to_vec()));
     let error = plugin().build().expect_err("nobody has chosen").to_string();
     assert!(error.contains("Examiner::Program") && error.contains("Examiner::InProcess"), "{error}");
     plugin().plugin_examiner(Examiner::InProcess).build().expect("it loads");

@@ -1,7 +1,7 @@
 //! `/v1`: what the host answers, over HTTP; nobody else's.
 
 use convgroups_host::api::{Method, Request};
-use convgroups_host::{Host, Version};
+use convgroups_host::{Host, MemoryStore, Version};
 use convgroups_tests::server::{Reply, TestServer, client, sign, status_of};
 use convgroups_tests::user;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ fn calls() -> Vec<(Method, Value)> {
 
 #[test]
 fn every_method_answers_over_http_what_the_host_answers() {
-    let (server, host) = (TestServer::start(), Host::builder().build().expect("it builds"));
+    let (server, host) = (TestServer::start(), Host::builder().store(MemoryStore::new()).build().expect("it builds"));
     let (mut succeeded, mut refused) = (Vec::new(), 0);
     for (method, params) in calls() {
         let request = Request::from_json(method, &params.to_string()).expect("well-formed");

@@ -27,7 +27,7 @@ use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
 use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
-use crate::store::{Bounds, Commit, CommitOutcome, MemoryStore, Skip, Store, Transaction};
+use crate::store::{Bounds, Commit, CommitOutcome, Skip, Store, Transaction};
 
 /// Runs calls of one plugin against one store. Cheap to clone; all clones are one host.
 #[derive(Clone, Debug)]
@@ -76,6 +76,9 @@ pub enum BuildError {
     /// The plugin cannot be loaded.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// No store was named.
+    #[error("no store is named: choose one with HostBuilder::store, such as a SqliteStore, or a MemoryStore for tests")]
+    NoStore,
     /// No plugin was named, and none is built in.
     #[error("no plugin is named, and none is built in (feature bundled-plugin)")]
     NoPlugin,
@@ -109,7 +112,7 @@ impl HostBuilder {
         self
     }
 
-    /// The store to use; without this, a [`MemoryStore`].
+    /// The store to use. There is no default: a [`MemoryStore`](crate::MemoryStore) forgets everything when the process ends.
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
@@ -144,9 +147,11 @@ impl HostBuilder {
     ///
     /// # Errors
     ///
-    /// When a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the settings ask.
+    /// When no store was chosen, a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the
+    /// settings ask.
     pub fn build(self) -> Result<Host, BuildError> {
         let Self { settings, store, plugin, examiner, runner } = self;
+        let store = store.ok_or(BuildError::NoStore)?;
         let sandbox = new_sandbox(&settings)?;
         let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
         let examiner = examiner.or(plugin.is_trusted().then_some(Examiner::InProcess)).ok_or(BuildError::NoExaminer)?;
@@ -159,7 +164,7 @@ impl HostBuilder {
             shared: Arc::new(Shared {
                 sandbox,
                 plugin,
-                store: store.unwrap_or_else(|| Arc::new(MemoryStore::new())),
+                store,
                 limits: Arc::new(settings.limits),
                 bounds,
                 calls: settings.calls,
@@ -225,7 +230,7 @@ pub fn inspect_plugin(
 }
 
 impl Host {
-    /// Starts with the default settings, the built-in plugin and a store in memory.
+    /// Starts with the default settings and the built-in plugin. A store must be chosen.
     #[must_use]
     pub fn builder() -> HostBuilder {
         HostBuilder {

@@ -55,7 +55,7 @@ impl Examiner {
     /// use std::process::ExitCode;
     ///
     /// use convgroups_host::plugin::examiner_main;
-    /// use convgroups_host::{Examiner, Host, PluginSource};
+    /// use convgroups_host::{Examiner, Host, MemoryStore, PluginSource};
     ///
     /// fn main() -> ExitCode {
     ///     if std::env::args_os().nth(1).is_some_and(|argument| argument == "examine-plugin") {
@@ -70,7 +70,7 @@ impl Examiner {
     /// fn serve() -> Result<(), Box<dyn std::error::Error>> {
     ///     let examiner = Examiner::this_program(["examine-plugin"])?;
     ///     let plugin = PluginSource::File("my-plugin.wasm".into());
-    ///     let host = Host::builder().plugin(plugin).plugin_examiner(examiner).build()?;
+    ///     let host = Host::builder().store(MemoryStore::new()).plugin(plugin).plugin_examiner(examiner).build()?;
     ///     // …
     /// #   drop(host);
     ///     Ok(())

@@ -3,13 +3,14 @@
 //!
 //! ```no_run
 //! use convgroups_host::server::{KeySource, Server};
-//! use convgroups_host::{Host, Settings};
+//! use convgroups_host::{Host, Settings, SqliteStore};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut settings = Settings::default();
 //! settings.auth.sdk_app_id = 1_400_000_000;
 //! settings.auth.keys_file = "usersig.keys".into();
-//! let host = Host::builder().settings(settings.clone()).build()?;
+//! let store = SqliteStore::open("convgroups.db")?;
+//! let host = Host::builder().settings(settings.clone()).store(store).build()?;
 //! let keys = KeySource::find(&settings.auth)?.ok_or("no keys")?;
 //!
 //! let server = Server::bind(host, &settings, keys)?;
