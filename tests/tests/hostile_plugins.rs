@@ -6,7 +6,7 @@ use convgroups_host::api::{Answer, ConversationOperationResult};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::{SandboxSettings, Wasi};
 use convgroups_host::store::{Commit, Skip};
-use convgroups_host::{Failure, Host, HostBuilder, PluginFaultKind, PluginSource, Settings, Version};
+use convgroups_host::{Failure, Host, HostBuilder, MemoryStore, PluginFaultKind, PluginSource, Settings, Version};
 use convgroups_tests::bombs::{NEVER_START, bomb};
 use convgroups_tests::guests::{ALL, examiner, guest};
 use convgroups_tests::{TestStore, memory_kib, user};
@@ -91,7 +91,7 @@ const OTHERS: &[&str] = &[
 
 /// Plugins are examined in a child process.
 fn builder() -> HostBuilder {
-    Host::builder().plugin_examiner(examiner())
+    Host::builder().store(MemoryStore::new()).plugin_examiner(examiner())
 }
 
 fn host(plugin: PluginSource, store: &TestStore) -> Host {

@@ -222,7 +222,9 @@ fn items(resolve: &Resolve, id: InterfaceId) -> BTreeMap<String, String> {
     let printed = printer.output.to_string();
     let mut items = BTreeMap::new();
     let mut item = String::new();
-    for line in printed.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("@since")) {
+    // What `use` names is compared where it is defined.
+    let skipped = |line: &str| line.is_empty() || line.starts_with("@since") || line.starts_with("use ");
+    for line in printed.lines().map(str::trim).filter(|line| !skipped(line)) {
         if !item.is_empty() {
             item.push(' ');
         }
