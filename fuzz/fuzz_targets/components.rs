@@ -56,7 +56,6 @@ fuzz_target!(init: examine_if_asked(), |input: &[u8]| {
     let Some((&base, rest)) = input.split_first() else { return };
     let Some(component) = component(base, rest) else { return };
     let settings = Settings {
-        cache: false,
         calls: CallSettings { max_concurrent: 1, ..CallSettings::default() },
         sandbox: SandboxSettings {
             deadline_ms: DEADLINE,

@@ -14,36 +14,34 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use self::cli::transfer::{export, import};
+use self::outcome::{Done, Failed, Outcome};
+use self::transfer::{export, import};
 
-/// The command line's own sources, with nobody to tell how far they are.
-#[path = "../../host/src/cli"]
-mod cli {
-    #[expect(dead_code, reason = "some ends are those of other commands")]
-    mod outcome;
-    #[expect(clippy::drop_non_drop, reason = "progress that is not shown needs no end")]
-    pub(crate) mod transfer;
+#[path = "../../cli/src/outcome.rs"]
+#[expect(dead_code, reason = "some ends are those of other commands")]
+mod outcome;
+#[path = "../../cli/src/transfer/mod.rs"]
+#[expect(clippy::drop_non_drop, reason = "progress that is not shown needs no end")]
+mod transfer;
 
-    pub(crate) use outcome::{Done, Failed, Outcome};
+fn say(_message: &str) {}
 
-    pub(crate) fn say(_message: &str) {}
+/// Progress that is not shown.
+mod progress {
+    use std::time::Duration;
 
-    pub(crate) mod progress {
-        use std::time::Duration;
+    pub(crate) struct Progress;
 
-        pub(crate) struct Progress;
-
-        impl Progress {
-            pub(crate) fn start(_what: &'static str, _total_bytes: Option<u64>, _printed: bool) -> Self {
-                Self
-            }
-
-            pub(crate) fn update(&mut self, _bytes: u64, _text: impl FnOnce(Duration) -> String) {}
+    impl Progress {
+        pub(crate) fn start(_what: &'static str, _total_bytes: Option<u64>, _printed: bool) -> Self {
+            Self
         }
 
-        pub(crate) fn rate(items: u64, _elapsed: Duration) -> u64 {
-            items
-        }
+        pub(crate) fn update(&mut self, _bytes: u64, _text: impl FnOnce(Duration) -> String) {}
+    }
+
+    pub(crate) fn rate(items: u64, _elapsed: Duration) -> u64 {
+        items
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use convgroups_fuzz::KEY;
-use convgroups_host::server::usersig::{Keys, MAX_BYTES, UserSig, UserSigError};
+use convgroups_server::usersig::{Keys, MAX_BYTES, UserSig, UserSigError};
 use hmac::{Hmac, Mac};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};

@@ -21,7 +21,7 @@ pub const KEY: &str = "a key that is known to the target alone";
 #[must_use]
 pub fn patient_settings() -> Settings {
     Settings {
-        cache_dir: COMPILED.into(),
+        cache_dir: Some(COMPILED.into()),
         calls: CallSettings { max_concurrent: 1, timeout_ms: 600_000, ..CallSettings::default() },
         sandbox: SandboxSettings { deadline_ms: 300_000, ..SandboxSettings::default() },
         ..Settings::default()

@@ -7,10 +7,11 @@ use axum::body::Body;
 use axum::http::header::HOST;
 use axum::http::{HeaderValue, Request};
 use axum::response::Response;
-use convgroups_host::server::usersig::Keys;
-use convgroups_host::server::{KeySource, Server};
-use convgroups_host::settings::{AuthSettings, EventSettings, ServerSettings};
-use convgroups_host::{Host, PluginSource, Settings};
+use convgroups_host::settings::EventSettings;
+use convgroups_host::{Host, PluginSource};
+use convgroups_server::settings::{AuthSettings, ServerSettings};
+use convgroups_server::usersig::Keys;
+use convgroups_server::{KeySource, Server, Settings};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
@@ -46,7 +47,6 @@ impl Served {
     pub fn new() -> Self {
         let settings = Settings {
             auth: AuthSettings { sdk_app_id: APP, admins: vec![ADMIN.to_owned()], ..AuthSettings::default() },
-            events: EventSettings { keep_per_user: KEPT },
             server: ServerSettings {
                 listen: "127.0.0.1:0".to_owned(),
                 calls_per_second: 0,
@@ -55,13 +55,14 @@ impl Served {
                 max_event_streams_per_user: 1_000_000,
                 ..ServerSettings::default()
             },
-            ..patient_settings()
         };
         let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime can be made");
         let keys = Keys::parse(KEY).expect("a key");
-        let host = host(settings.clone(), PluginSource::Bundled);
+        let settings_of_host =
+            convgroups_host::Settings { events: EventSettings { keep_per_user: KEPT }, ..patient_settings() };
+        let host = host(settings_of_host, PluginSource::Bundled);
         let server = Server::bind(host.clone(), &settings, KeySource::Fixed(keys.clone())).expect("it can be served");
-        let router = convgroups_host::fuzzing::router(&server);
+        let router = convgroups_server::fuzzing::router(&server);
         Self { host, runtime, keys, router, _server: server }
     }
 

@@ -153,7 +153,7 @@ impl Request {
 
 /// Parameters that name a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupName {
     /// The group's name.
@@ -162,7 +162,7 @@ pub struct GroupName {
 
 /// Parameters that name a group and conversations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupAndConversations {
     /// The group's name.
@@ -174,7 +174,7 @@ pub struct GroupAndConversations {
 
 /// Parameters that name conversations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Conversations {
     /// The conversations' ids.
@@ -184,7 +184,7 @@ pub struct Conversations {
 
 /// Parameters of a renaming.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rename {
     /// The name the group has.
@@ -195,13 +195,13 @@ pub struct Rename {
 
 /// Parameters of marking.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mark {
     /// Which marks, one bit each, see [`crate::marks`]. As JSON a number or its digits in a string; a negative one is the bit
     /// pattern of a signed number of 64 bits. Numbers that JavaScript prints for other ones are refused.
     #[serde(deserialize_with = "bits", serialize_with = "exact")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::bits))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::bits))]
     pub mark_type: u64,
     /// Whether to set them; else they are cleared.
     pub enable_mark: bool,
@@ -212,7 +212,7 @@ pub struct Mark {
 
 /// Parameters of giving custom data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CustomData {
     /// The custom data; the empty text removes it.
@@ -224,19 +224,19 @@ pub struct CustomData {
 
 /// Parameters of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationListQuery {
     /// Which conversations.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[cfg_attr(feature = "server", schema(value_type = Option<FilterFields>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<FilterFields>))]
     pub filter: ConversationFilter,
     /// 0 for the first page, then what the page before said; as JSON a number or its digits in a string.
     #[serde(default, deserialize_with = "next_seq", serialize_with = "exact")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::sequence))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::sequence))]
     pub next_seq: u64,
     /// The most conversations on the page.
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::number))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::number))]
     pub count: u32,
 }
 
@@ -257,8 +257,8 @@ pub struct ConversationFilter {
 
 /// A filter as clients send it. `null` does not restrict, nor does `false` in the fields that need messages.
 #[derive(Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "server", schema(as = ConversationFilter))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = ConversationFilter))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct FilterFields {
     /// Only conversations of this kind.
@@ -270,15 +270,15 @@ struct FilterFields {
     /// Only conversations with all of these marks, one bit each; 0 stands for "without any". A number or its digits in a
     /// string; a negative one is the bit pattern of a signed number of 64 bits.
     #[serde(default, deserialize_with = "optional_bits")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::optional_bits))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::optional_bits))]
     mark_type: Option<u64>,
     /// The server has no messages, and so no unread counts: `true` is refused.
     #[serde(default, deserialize_with = "needs_messages")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::not_true))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::not_true))]
     has_unread_count: (),
     /// The server has no messages, and so none that mention somebody: `true` is refused.
     #[serde(default, deserialize_with = "needs_messages")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::not_true))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::not_true))]
     has_group_at_info: (),
 }
 
@@ -344,7 +344,7 @@ pub enum Answer {
 
 /// What became of one conversation of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationOperationResult {
     /// The id as it stood in the request.
@@ -358,7 +358,7 @@ pub struct ConversationOperationResult {
 
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationPage {
     /// Where the next page starts, as digits.
@@ -371,7 +371,7 @@ pub struct ConversationPage {
 
 /// A conversation, the groups that hold it and what is noted on it: those fields of the SDK's `V2TIMConversation` that are known here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
     /// The conversation's id.
@@ -383,13 +383,13 @@ pub struct Conversation {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::mark_list))]
     pub marks: u64,
 }
 
 /// What is known of one conversation of a search.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationSearchResult {
     /// The id as it stood in the request.
@@ -405,7 +405,7 @@ pub struct ConversationSearchResult {
     pub custom_data: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::mark_list))]
     pub marks: u64,
 }
 

@@ -1,11 +1,3 @@
-//! For fuzzing: the server without connections, and what is read from other processes.
-
-use axum::Router;
+//! For fuzzing: what is read from other processes.
 
 pub use crate::plugin::examiner_answer;
-use crate::server::Server;
-
-/// What answers a server's requests.
-pub fn router(server: &Server) -> Router {
-    server.router.clone()
-}

@@ -34,15 +34,13 @@
 //!
 //! | feature | what it brings |
 //! |---|---|
-//! | `bundled-plugin` | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
-//! | `sqlite` | [`SqliteStore`], the durable store |
-//! | `postgres` | [`PostgresStore`], which any number of hosts share |
-//! | `server` | [`server`], the HTTP server |
+//! | `bundled-plugin` (default) | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
+//! | `sqlite` (default) | [`SqliteStore`], the durable store |
+//! | `postgres` | `PostgresStore`, which any number of hosts share |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
-//! | `cli` | the binary `convgroups` |
-//! | `otlp` | traces of the binary's server to an OpenTelemetry collector |
+//! | `openapi` | schemas of the operations' JSON, for `utoipa` |
 //!
-//! All but `otlp` are on by default.
+//! The HTTP server is the crate `convgroups-server`, the program is the package `convgroups`.
 
 pub mod api;
 mod bindings;
@@ -62,15 +60,15 @@ pub mod model;
 pub mod object;
 pub mod plugin;
 mod sandbox;
-#[cfg(feature = "server")]
-pub mod server;
+#[cfg(feature = "openapi")]
+mod schema;
 pub mod settings;
 pub mod store;
 
 pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
 pub use model::{EventId, History, UserId, Version};
 pub use plugin::{Examiner, PluginSource};
-pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds};
+pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds, UnusableCache};
 pub use settings::Settings;
 pub use store::MemoryStore;
 #[cfg(feature = "postgres")]

@@ -264,7 +264,7 @@ impl TryFrom<u8> for DeletionReason {
 /// Only what had an effect is a change: conversations that were in the group before are not listed as added, those that
 /// were not in it are not listed as deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Change {
     /// A group was created with these conversations.
@@ -305,7 +305,7 @@ pub enum Change {
         /// Who left, in the order in which they were taken out.
         conversation_list: Vec<String>,
         /// Why.
-        #[cfg_attr(feature = "server", schema(value_type = u8, maximum = 1))]
+        #[cfg_attr(feature = "openapi", schema(value_type = u8, maximum = 1))]
         reason: DeletionReason,
     },
     /// Conversations got other marks or custom data.
@@ -318,7 +318,7 @@ pub enum Change {
 
 /// Which call a change came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The operation, in the SDK's spelling, or `import`; of several in one transaction, all their names with `+` between.
@@ -330,11 +330,11 @@ pub struct Origin {
 
 /// What one call changed, as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoggedChange {
     /// The version that the change led to.
-    #[cfg_attr(feature = "server", schema(value_type = u64))]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub version: Version,
     /// The call it came from.
     pub origin: Origin,
@@ -344,7 +344,7 @@ pub struct LoggedChange {
 
 /// A group with everything in it, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupState {
     /// Its name.
@@ -356,7 +356,7 @@ pub struct GroupState {
 
 /// What a user has noted on a conversation; nothing, when it has neither marks nor custom data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConversationData {
     /// The conversation's id.
@@ -364,7 +364,7 @@ pub struct ConversationData {
     pub conversation_id: String,
     /// Its marks, one bit each; as JSON the list of their values, see [`crate::marks`].
     #[serde(rename = "markList", with = "crate::marks")]
-    #[cfg_attr(feature = "server", schema(schema_with = crate::server::openapi::mark_list))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = crate::schema::mark_list))]
     pub marks: u64,
     /// A text that only apps have a meaning for.
     pub custom_data: String,

@@ -70,8 +70,7 @@ pub fn run(text: &str, store: Arc<dyn Store>) -> String {
 }
 
 fn settings(text: &str) -> Settings {
-    let mut settings =
-        serde_json::to_value(Settings { cache: false, ..Settings::default() }).expect("settings are JSON");
+    let mut settings = serde_json::to_value(Settings::default()).expect("settings are JSON");
     for line in text.lines().filter_map(|line| line.strip_prefix("@ ")) {
         let (key, value) = line.split_once(' ').expect("a setting is `@ KEY VALUE`");
         let setting = settings.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect("a setting of this name");

@@ -2,15 +2,17 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use convgroups_host::server::usersig::Keys;
-use convgroups_host::server::{KeySource, Server, ServerError};
 use convgroups_host::store::Store;
-use convgroups_host::{EventId, Examiner, Host, MemoryStore, PluginSource, Settings};
+use convgroups_host::{EventId, Examiner, Host, MemoryStore, PluginSource};
+use convgroups_server::settings::{AuthSettings, ServerSettings};
+use convgroups_server::usersig::Keys;
+use convgroups_server::{KeySource, Server, ServerError};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::HeaderMap;
 use rustls::{ClientConfig, RootCertStore};
@@ -88,6 +90,39 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The settings of a server and of its host, which can be changed without saying whose they are.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The host's.
+    pub host: convgroups_host::Settings,
+    /// Where the server listens, and how much of it one caller may use.
+    pub server: ServerSettings,
+    /// Who may call the server.
+    pub auth: AuthSettings,
+}
+
+impl Settings {
+    /// The server's.
+    #[must_use]
+    pub fn of_server(&self) -> convgroups_server::Settings {
+        convgroups_server::Settings { server: self.server.clone(), auth: self.auth.clone() }
+    }
+}
+
+impl Deref for Settings {
+    type Target = convgroups_host::Settings;
+
+    fn deref(&self) -> &Self::Target {
+        &self.host
+    }
+}
+
+impl DerefMut for Settings {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.host
+    }
+}
+
 /// What a server is to be like.
 #[derive(Debug)]
 pub struct Setup {
@@ -156,13 +191,13 @@ impl Setup {
     /// When there can be no host with these settings.
     pub fn bind(self) -> Result<(Server, Host), ServerError> {
         let Self { settings, keys, store, plugin } = self;
-        let builder = Host::builder().settings(settings.clone()).shared_store(store);
+        let builder = Host::builder().settings(settings.host.clone()).shared_store(store);
         let builder = match plugin {
             Some(plugin) => builder.plugin(plugin).plugin_examiner(Examiner::InProcess),
             None => builder,
         };
         let host = builder.build().expect("the host builds");
-        Server::bind(host.clone(), &settings, keys).map(|server| (server, host))
+        Server::bind(host.clone(), &settings.of_server(), keys).map(|server| (server, host))
     }
 
     /// Binds and runs.

@@ -100,7 +100,7 @@ fn host(plugin: PluginSource, store: &TestStore) -> Host {
 }
 
 fn host_with_deadline(plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
-    host_with(Settings { cache: false, ..Settings::default() }, plugin, store, deadline_ms)
+    host_with(Settings { ..Settings::default() }, plugin, store, deadline_ms)
 }
 
 fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
@@ -141,7 +141,7 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
     for &(name, kind, detail) in FAULTS {
         for (store_kind, store) in TestStore::all() {
             let deadline_ms = if kind == PluginFaultKind::Deadline { 100 } else { 4000 };
-            let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+            let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
             let host = host_with(settings, guest(name), &store, deadline_ms);
             let assert_unchanged = prepared(&host, &store);
             for _ in 0..2 {
@@ -337,7 +337,6 @@ fn a_plugin_that_stages_one_group_after_the_other_is_stopped_by_one_limit_or_ano
 fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
     let store = TestStore::memory();
     let settings = Settings {
-        cache: false,
         calls: convgroups_host::settings::CallSettings { max_concurrent: 4, ..Default::default() },
         ..Settings::default()
     };
@@ -440,7 +439,7 @@ fn a_request_far_beyond_every_limit_is_the_callers_mistake_and_never_reaches_the
 fn inert_wasi_leads_nowhere() {
     let started = std::time::Instant::now();
     let store = TestStore::memory();
-    let settings = Settings { wasi: Wasi::Inert, cache: false, ..Settings::default() };
+    let settings = Settings { wasi: Wasi::Inert, ..Settings::default() };
     let builder = builder().settings(settings).shared_store(store.store.clone());
     let host = builder.plugin(guest("needs_wasi")).build().expect("it loads");
     let assert_unchanged = prepared(&host, &store);

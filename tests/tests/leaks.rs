@@ -46,7 +46,6 @@ impl Held {
 /// One more host on a store, with a plugin of its own, and few slots for instances.
 fn host(store: &Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
     let settings = Settings {
-        cache: false,
         calls: CallSettings { max_concurrent: u32::try_from(THREADS).expect("few"), ..CallSettings::default() },
         events: EventSettings { keep_per_user: 20 },
         sandbox: SandboxSettings { deadline_ms: 10_000, ..SandboxSettings::default() },

@@ -112,7 +112,7 @@ fn names_in_a_plugin_file_reach_people_escaped_and_cut() {
 fn the_second_start_does_not_compile() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = || {
-        let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+        let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
         let host = Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds");
         host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("it works");
         host.plugin_was_cached()
@@ -133,7 +133,7 @@ fn the_second_start_does_not_compile() {
 #[test]
 fn in_process_a_host_waits_no_longer_than_its_limit_for_a_plugin() {
     let sandbox = SandboxSettings { max_compile_ms: 50, ..SandboxSettings::default() };
-    let settings = Settings { cache: false, sandbox, ..Settings::default() };
+    let settings = Settings { sandbox, ..Settings::default() };
     let host = Host::builder()
         .store(MemoryStore::new())
         .settings(settings)
@@ -147,7 +147,7 @@ fn in_process_a_host_waits_no_longer_than_its_limit_for_a_plugin() {
 fn a_plugin_from_the_cache_is_loaded_without_a_child_process() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = |examiner, wasi| {
-        let settings = Settings { cache_dir: cache.path().to_owned(), wasi, ..Settings::default() };
+        let settings = Settings { cache_dir: Some(cache.path().to_owned()), wasi, ..Settings::default() };
         let plugin = PluginSource::Bytes(component("remembers").to_vec());
         Host::builder().store(MemoryStore::new()).settings(settings).plugin(plugin).plugin_examiner(examiner).build()
     };
@@ -166,7 +166,7 @@ fn a_plugin_from_the_cache_is_loaded_without_a_child_process() {
 #[test]
 fn hosts_that_want_the_same_plugin_at_once_compile_it_once() {
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
-    let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+    let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
     let all_at_once = std::sync::Barrier::new(8);
     let compiled: usize = std::thread::scope(|scope| {
         let start = || {
@@ -187,7 +187,7 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777)).expect("it is ours");
-    let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+    let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
     let error =
         Host::builder().store(MemoryStore::new()).settings(settings).build().expect_err("anybody could run code");
     assert!(error.to_string().contains("others can write to it"), "{error}");
@@ -196,7 +196,7 @@ fn a_cache_directory_that_others_can_write_to_is_refused() {
 #[test]
 fn a_cache_directory_that_cannot_be_created_costs_a_start_and_nothing_else() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    let settings = Settings { cache_dir: file.path().join("cache"), ..Settings::default() };
+    let settings = Settings { cache_dir: Some(file.path().join("cache")), ..Settings::default() };
     let host = Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds");
     assert!(!host.plugin_was_cached());
 }
@@ -215,7 +215,7 @@ fn a_cache_directory_of_somebody_else_is_refused() {
         eprintln!("skipped: only root can make a directory somebody else's");
         return;
     }
-    let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+    let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
     let error =
         Host::builder().store(MemoryStore::new()).settings(settings).build().expect_err("its owner could run code");
     assert!(error.to_string().contains("belongs to another user"), "{error}");
@@ -227,7 +227,7 @@ fn a_compiled_plugin_that_others_can_write_to_is_compiled_again() {
     use std::os::unix::fs::PermissionsExt;
     let cache = tempfile::tempdir().expect("a temporary directory can be made");
     let start = || {
-        let settings = Settings { cache_dir: cache.path().to_owned(), ..Settings::default() };
+        let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
         Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds").plugin_was_cached()
     };
     let file = || {

@@ -28,7 +28,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn settings(sandbox: SandboxSettings) -> Settings {
-    Settings { cache: false, sandbox, ..Settings::default() }
+    Settings { sandbox, ..Settings::default() }
 }
 
 fn builder(max_compile_ms: u64) -> HostBuilder {

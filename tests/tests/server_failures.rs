@@ -53,7 +53,6 @@ fn a_plugin_that_fails_is_to_blame_and_says_nothing_of_itself() {
         ("allocates", 10_000),
     ] {
         let setup = Setup::default().plugin(guest(name)).with(|settings| {
-            settings.cache = false;
             settings.sandbox.deadline_ms = deadline_ms;
         });
         let server = setup.start();
@@ -79,7 +78,7 @@ fn a_plugin_that_fails_is_to_blame_and_says_nothing_of_itself() {
 
 #[test]
 fn a_refusal_is_the_callers_and_an_answer_like_any_other() {
-    let server = Setup::default().plugin(guest("stages_then_refuses")).with(|settings| settings.cache = false).start();
+    let server = Setup::default().plugin(guest("stages_then_refuses")).start();
     assert_eq!(create(&server).outcome(), (200, 0));
     assert_eq!((delete(&server).outcome(), delete(&server).reason()), ((200, 7), "on second thoughts".to_owned()));
     assert_eq!(delete_by_admin(&server).outcome(), (200, 7));

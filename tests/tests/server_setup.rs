@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use convgroups_host::Settings;
-use convgroups_host::server::{KeySource, ServerError};
+use convgroups_server::{KeySource, ServerError};
+use convgroups_tests::server::Settings;
 use convgroups_tests::server::{
     KEY, Reply, Setup, TestServer, answer_on, client, client_trusting, eventually, put_secret, request, rest_of, sign,
     status_of,

@@ -2,8 +2,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use convgroups_host::server::KeySource;
-use convgroups_host::server::usersig::{Keys, MAX_BYTES};
+use convgroups_server::KeySource;
+use convgroups_server::usersig::{Keys, MAX_BYTES};
 use convgroups_tests::server::{
     ADMIN, APP, KEY, Reply, Setup, TestServer, eventually, keys, now, put_secret, rest_path, sign, status_of,
 };

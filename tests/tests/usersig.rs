@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use convgroups_host::server::usersig::{Keys, UserSigError};
+use convgroups_server::usersig::{Keys, UserSigError};
 use serde::Deserialize;
 
 /// A signature by one of the official generators, made by `tests/usersig/make.sh`.

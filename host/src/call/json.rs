@@ -92,8 +92,12 @@ fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
     parse_object("params", params)
 }
 
-/// Reads an object; `root` is how messages call it.
-pub(crate) fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
+/// Parses a JSON object. Messages call it `root`.
+///
+/// # Errors
+///
+/// 60003 when `text` is not JSON; 50002 when it is not an object, or a field is missing, unknown or of the wrong type.
+pub fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer)).map_err(|error| {
         let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };

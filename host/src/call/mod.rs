@@ -6,15 +6,12 @@ mod json;
 mod lanes;
 mod session;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admission::{Admission, Turn};
 pub use error::{CallError, Failure, HostFault, code};
-#[cfg(feature = "server")]
-pub(crate) use json::parse_object;
-pub use json::{BadRequest, CallLine};
+pub use json::{BadRequest, CallLine, parse_object};
 use lanes::{Lane, Lanes};
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
@@ -25,7 +22,7 @@ use crate::api::{
 use crate::events::{Event, EventReader};
 use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
-use crate::sandbox::{Compiled, Ended, Ran, Sandbox};
+use crate::sandbox::{CompileCache, Compiled, Ended, Ran, Sandbox, UnusableCache};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
 use crate::store::{Bounds, Commit, CommitOutcome, Skip, Store, Transaction};
 
@@ -88,6 +85,9 @@ pub enum BuildError {
          limits, or Examiner::InProcess for plugins that are trusted (HostBuilder::plugin_examiner)"
     )]
     NoExaminer,
+    /// The directory for compiled plugins cannot be used.
+    #[error(transparent)]
+    Cache(#[from] UnusableCache),
     /// The sandbox cannot be set up on this machine with these settings.
     #[error("{0}")]
     Sandbox(String),
@@ -104,8 +104,7 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// The settings to use; without this, all have their defaults. The settings `store` and `plugin` are for the command
-    /// line; here the methods of these names count.
+    /// Sets the settings. Without this, all have their defaults.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -191,29 +190,9 @@ fn new_sandbox(settings: &Settings) -> Result<Sandbox, BuildError> {
         let reason = "\"inert\" needs the feature wasi of this library".to_owned();
         return Err(InvalidSetting { key: "wasi", reason }.into());
     }
-    let cache_dir = if settings.cache { cache_dir(&settings.cache_dir) } else { None };
-    let sandbox = |cache_dir: Option<&Path>| {
-        Sandbox::new(settings.sandbox.clone(), settings.wasi, settings.calls.max_concurrent, cache_dir)
-            .map_err(BuildError::Sandbox)
-    };
-    match sandbox(cache_dir.as_deref()) {
-        // A directory that nobody asked for is not worth failing for.
-        Err(BuildError::Sandbox(reason)) if cache_dir.is_some() && settings.cache_dir.as_os_str().is_empty() => {
-            tracing::warn!(reason, "plugins are compiled at every start");
-            sandbox(None)
-        }
-        result => result,
-    }
-}
-
-/// Where compiled plugins are kept; nowhere when the user has no home.
-fn cache_dir(setting: &Path) -> Option<PathBuf> {
-    if !setting.as_os_str().is_empty() {
-        return Some(setting.to_owned());
-    }
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(base.join("convgroups"))
+    let cache = settings.cache_dir.as_deref().map(CompileCache::open).transpose()?.flatten();
+    Sandbox::new(settings.sandbox.clone(), settings.wasi, settings.calls.max_concurrent, cache)
+        .map_err(BuildError::Sandbox)
 }
 
 /// Tells what can be told of a plugin, whether it can be loaded or not.
@@ -321,6 +300,12 @@ impl Host {
     #[must_use]
     pub fn max_concurrent(&self) -> u32 {
         self.shared.calls.max_concurrent
+    }
+
+    /// How calls are admitted and repeated.
+    #[must_use]
+    pub fn call_settings(&self) -> &CallSettings {
+        &self.shared.calls
     }
 
     /// The limits of the feature that are in force.

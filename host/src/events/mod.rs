@@ -35,10 +35,10 @@ impl Event {
 
 /// Everything of a user at some version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FullState {
     /// The version.
-    #[cfg_attr(feature = "server", schema(value_type = u64))]
+    #[cfg_attr(feature = "openapi", schema(value_type = u64))]
     pub version: Version,
     /// Always true: tells this from a change.
     pub full: bool,

@@ -32,9 +32,20 @@ const SUFFIX: &str = "compiled";
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
-pub(super) struct CompileCache {
+pub(crate) struct CompileCache {
     directory: PathBuf,
     hits: AtomicUsize,
+}
+
+/// A directory that compiled plugins cannot be taken from, because other users could put code there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the cache directory {} cannot be used: {reason} (cache_dir, cache)", directory.display())]
+#[non_exhaustive]
+pub struct UnusableCache {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Why, and what to do.
+    pub reason: String,
 }
 
 /// A plugin that was compiled, and the note that goes with it.
@@ -49,21 +60,19 @@ pub(super) struct TookTooLong;
 impl CompileCache {
     /// Opens a directory, and creates it if there is none. Nothing where it cannot be created: that costs time at every start
     /// and nothing else. A directory that others can write to is an error.
-    pub(super) fn open(directory: &Path) -> Result<Option<Self>, String> {
-        let unusable = |error: &dyn std::fmt::Display| {
-            format!("the cache directory {} cannot be used: {error} (cache_dir, cache)", directory.display())
-        };
+    pub(crate) fn open(directory: &Path) -> Result<Option<Self>, UnusableCache> {
+        let unusable = |reason: String| UnusableCache { directory: directory.to_owned(), reason };
         let mut create = DirBuilder::new();
         create.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut create, 0o700);
         if let Err(error) = create.create(directory) {
-            tracing::warn!(reason = unusable(&error), "plugins are compiled at every start");
+            tracing::warn!(reason = %unusable(error.to_string()), "plugins are compiled at every start");
             return Ok(None);
         }
-        let metadata = fs::metadata(directory).map_err(|error| unusable(&error))?;
+        let metadata = fs::metadata(directory).map_err(|error| unusable(error.to_string()))?;
         if let Some(reason) = others_can_write(&metadata) {
-            return Err(unusable(&reason));
+            return Err(unusable(reason.to_owned()));
         }
         Ok(Some(Self { directory: directory.to_owned(), hits: AtomicUsize::new(0) }))
     }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::fs::File;
 use std::hash::Hash;
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
 use wasmtime::component::{Component, Linker};
@@ -67,9 +66,8 @@ impl Sandbox {
         settings: SandboxSettings,
         wasi: Wasi,
         max_concurrent: u32,
-        cache_dir: Option<&Path>,
+        cache: Option<CompileCache>,
     ) -> Result<Self, String> {
-        let cache = cache_dir.map(CompileCache::open).transpose()?.flatten();
         let mut config = configuration(&settings);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&settings, max_concurrent)));
         let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;

@@ -11,6 +11,8 @@ mod limiter;
 mod run;
 mod ticker;
 
+pub(crate) use cache::CompileCache;
+pub use cache::UnusableCache;
 pub(crate) use code::memory_file;
 pub(crate) use compile::{NotCompiled, STACK_BYTES, within};
 pub use engine::PluginNeeds;

@@ -114,7 +114,7 @@ impl Scene {
     }
 
     fn host(&self, plugin: PluginSource, settings: Settings) -> Result<Host, BuildError> {
-        let settings = Settings { cache: false, ..settings };
+        let settings = Settings { ..settings };
         Host::builder()
             .settings(settings)
             .shared_store(Arc::clone(&self.store))

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::http::Request;
 use convgroups_host::model::{Change, Origin};
-use convgroups_host::server::{KeySource, Server};
 use convgroups_host::store::{Commit, Skip, Store};
-use convgroups_host::{Host, MemoryStore, Settings, UserId, Version};
+use convgroups_host::{Host, MemoryStore, UserId, Version};
+use convgroups_server::{KeySource, Server, Settings};
 use convgroups_tests::server::{APP, keys, request, sign};
 use tokio::runtime::Runtime;
 
@@ -48,7 +48,7 @@ pub(crate) fn serve() -> Result<(), Wrong> {
     let mut settings = Settings::default();
     settings.auth.sdk_app_id = APP;
     "127.0.0.1:0".clone_into(&mut settings.server.listen);
-    let host = Host::builder().settings(settings.clone()).store(store).build()?;
+    let host = Host::builder().store(store).build()?;
     let server = Server::bind(host, &settings, KeySource::Fixed(keys()))?;
     println!("{}", server.address());
     let stop = tokio::task::spawn_blocking;

@@ -31,7 +31,7 @@ pub(crate) fn run(subject: &str, calls: u32) -> Result<(), Failure> {
     let user = UserId::new("alice")?;
     // No more than are taken out: this store copies the whole group for each commit.
     fill(&*store, &user, 100)?;
-    let settings = Settings { cache: false, ..Settings::default() };
+    let settings = Settings { ..Settings::default() };
     let host = Host::builder().settings(settings).shared_store(store).build()?;
     let (add, add_100) = (addition(10), addition(100));
     let mut one = |call: u32| -> Result<(), Failure> {

@@ -14,10 +14,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use convgroups_host::server::usersig::Keys;
-use convgroups_host::server::{KeySource, Server};
 use convgroups_host::store::Store;
-use convgroups_host::{Host, MemoryStore, Settings, SqliteStore};
+use convgroups_host::{Host, MemoryStore, SqliteStore};
+use convgroups_server::usersig::Keys;
+use convgroups_server::{KeySource, Server, Settings};
 use convgroups_tests::native;
 use tokio::runtime::Runtime;
 
@@ -102,7 +102,7 @@ struct Subject {
 fn start(runtime: &Runtime, store: impl Store, natively: bool) -> Result<Subject, Failure> {
     let mut settings = settings();
     settings.server.listen = "127.0.0.1:0".to_owned();
-    let mut host = Host::builder().settings(settings.clone()).store(store);
+    let mut host = Host::builder().store(store);
     if natively {
         host = host.natively(Arc::new(native::run));
     }

@@ -92,8 +92,8 @@ pub(crate) fn serve(shape: Shape, url: &str) -> Result<(), Failure> {
         Shape::Store | Shape::StoreUnprepared => {
             let mut settings = Settings::default();
             settings.events.keep_per_user = KEPT;
-            settings.postgres = PostgresSettings { prepare: shape == Shape::Store, ..PostgresSettings::default() };
-            let store = GatedStore::new(Arc::new(PostgresStore::open(url, &settings.postgres)?));
+            let postgres = PostgresSettings { prepare: shape == Shape::Store, ..PostgresSettings::default() };
+            let store = GatedStore::new(Arc::new(PostgresStore::open(url, &postgres)?));
             Subject::Host(Host::builder().settings(settings).shared_store(store.clone()).build()?, store)
         }
     };
