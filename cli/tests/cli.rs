@@ -1312,7 +1312,7 @@ fn the_built_in_plugin_can_be_written_to_a_file_inspected_and_loaded_from_there(
     assert_eq!(inspected["loadable"], true);
     assert_eq!(inspected["problem"], Value::Null);
     assert_eq!(inspected["contract"], inspected["hostContract"]);
-    assert_eq!(inspected["exports"], json!(["im:conversation-groups/conversation-groups@0.1.0"]));
+    assert_eq!(inspected["exports"], json!(["im:conversation-groups/operations@0.1.0"]));
     let imports = texts(&inspected["imports"]);
     assert!(imports.iter().all(|name| name.starts_with("im:conversation-groups/")), "{imports:?}");
     assert_eq!(inspected["memories"], 1);

@@ -73,13 +73,13 @@ pub const GROWS: &str = r"
 pub fn plugin(body: &str) -> Vec<u8> {
     let operations = OPERATIONS.map(|(name, parameters)| {
         format!(
-            "(func (export \"im:conversation-groups/conversation-groups@0.1.0#{name}\") (param {parameters}) (result i32) \
+            "(func (export \"im:conversation-groups/operations@0.1.0#{name}\") (param {parameters}) (result i32) \
              (call $answer))\n"
         )
     });
     let text = format!(
         r#"(module
-            (import "im:conversation-groups/mark-store@0.1.0" "get-conversation-data"
+            (import "im:conversation-groups/annotation-store@0.1.0" "get-annotations"
                 (func $get-data (param i32 i32 i32)))
             (import "im:conversation-groups/group-store@0.1.0" "create-group"
                 (func $create-group (param i32 i32 i32 i32 i32)))

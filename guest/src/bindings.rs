@@ -27,7 +27,9 @@ mod generated {
     use crate::plugin::Plugin;
 }
 
-/// What the plugin provides.
-pub use generated::exports::im::conversation_groups::conversation_groups as exported;
-/// What the host provides.
-pub use generated::im::conversation_groups as imported;
+/// The operations, which the plugin exports.
+pub use generated::exports::im::conversation_groups::operations;
+/// The types of the contract.
+pub use generated::im::conversation_groups::types;
+#[cfg(target_family = "wasm")]
+pub(crate) use generated::im::conversation_groups::{annotation_store, diagnostics, group_store, limits};

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::bindings::exported::{ConversationOperationResult, ConversationType};
+use crate::bindings::types::{ConversationOperationResult, ConversationType};
 use crate::rules::{code, remark};
 
 /// The type of a well-formed id; else the reason why it is malformed.

@@ -1,7 +1,6 @@
-//! The reference plugin: every rule of conversation groups and marks, on top of the stores and settings that its host gives
-//! it.
+//! The reference plugin: every rule of conversation groups and marks, on top of the stores and limits that its host gives it.
 //!
-//! [`Rules`] is plain code over the traits [`GroupStore`], [`MarkStore`] and [`Settings`], so that it runs natively too. On
+//! [`Rules`] is plain code over the traits [`GroupStore`], [`AnnotationStore`] and [`Limits`], so that it runs natively too. On
 //! `wasm32-wasip1` the crate is a plugin: the private module `plugin` puts the rules behind the exports of the WIT world
 //! and the traits in front of its imports. It needs no WASI, no standard library and no memory beyond a few pages.
 
@@ -22,5 +21,5 @@ mod heap;
 #[cfg(target_family = "wasm")]
 mod plugin;
 
-pub use ports::{GroupStore, MarkStore, Settings};
+pub use ports::{AnnotationStore, GroupStore, Limits};
 pub use rules::{Rules, code, remark};

@@ -3,18 +3,16 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::bindings::exported::{
-    Conversation, ConversationFilter, ConversationPage, ConversationSearchResult, ConversationType,
+use crate::bindings::types::{
+    Annotation, Conversation, ConversationFilter, ConversationPage, ConversationSearchResult, ConversationType, Member,
 };
-use crate::bindings::imported::group_store::Member;
-use crate::bindings::imported::mark_store::ConversationData;
 use crate::ids::conversation_type;
-use crate::ports::{GroupStore, MarkStore, Settings};
+use crate::ports::{AnnotationStore, GroupStore, Limits};
 use crate::rules::{Outcome, Rules, check_batch_size, code, refuse};
 
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 #[expect(clippy::missing_errors_doc, reason = "documented in the WIT contract")]
-impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
+impl<D: GroupStore + AnnotationStore, L: Limits> Rules<D, L> {
     pub fn get_conversation_list_by_filter(
         &mut self,
         filter: &ConversationFilter,
@@ -24,7 +22,7 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         if count == 0 {
             return refuse(code::INVALID_PARAMETER, "count is 0: ask for at least one conversation");
         }
-        let count = count.min(self.settings.max_conversations_per_page()).max(1) as usize;
+        let count = count.min(self.limits.max_conversations_per_page()).max(1) as usize;
         let (listed, is_finished) = self.list(filter, next_seq, count);
         let next_seq = listed.last().map_or(next_seq, |member| member.position);
 
@@ -32,8 +30,8 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         let conversations = if ids.is_empty() {
             Vec::new()
         } else {
-            let (memberships, noted) = (self.store.memberships(&ids), self.store.get_conversation_data(&ids));
-            let conversation = |(group_names, data): (_, ConversationData)| Conversation {
+            let (memberships, noted) = (self.store.memberships(&ids), self.store.get_annotations(&ids));
+            let conversation = |(group_names, data): (_, Annotation)| Conversation {
                 conversation_id: data.conversation_id,
                 group_names,
                 marks: data.marks,
@@ -44,24 +42,21 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         Ok(ConversationPage { conversations, next_seq, is_finished })
     }
 
-    pub fn search_conversations(
-        &mut self,
-        conversation_id_list: Vec<String>,
-    ) -> Outcome<Vec<ConversationSearchResult>> {
-        check_batch_size(&conversation_id_list, self.settings.max_conversations_per_search())?;
-        let max_bytes = self.settings.max_conversation_id_bytes();
+    pub fn search_conversations(&mut self, conversation_ids: Vec<String>) -> Outcome<Vec<ConversationSearchResult>> {
+        check_batch_size(&conversation_ids, self.limits.max_conversations_per_search())?;
+        let max_bytes = self.limits.max_conversation_id_bytes();
         let checks: Vec<Result<(), String>> =
-            conversation_id_list.iter().map(|id| conversation_type(id, max_bytes).map(|_| ())).collect();
-        let well_formed: Vec<&str> = conversation_id_list
+            conversation_ids.iter().map(|id| conversation_type(id, max_bytes).map(|_| ())).collect();
+        let well_formed: Vec<&str> = conversation_ids
             .iter()
             .zip(&checks)
             .filter(|(_, check)| check.is_ok())
             .map(|(id, _)| id.as_str())
             .collect();
         let memberships = self.store.memberships(&well_formed);
-        let mut found = memberships.into_iter().zip(self.store.get_conversation_data(&well_formed));
+        let mut found = memberships.into_iter().zip(self.store.get_annotations(&well_formed));
 
-        let results = conversation_id_list.into_iter().zip(checks).map(|(conversation_id, check)| {
+        let results = conversation_ids.into_iter().zip(checks).map(|(conversation_id, check)| {
             let (result_code, result_info) = match check {
                 Ok(()) => (code::OK, String::new()),
                 Err(reason) => (code::INVALID_PARAMETER, reason),
@@ -77,10 +72,7 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
     /// Up to `count` conversations after `next_seq` that pass the filter, and whether these are the last. Reads on past
     /// what the filter drops, so that a page is full unless it is the last.
     fn list(&mut self, filter: &ConversationFilter, next_seq: u64, count: usize) -> (Vec<Member>, bool) {
-        // The store's own bound on one page.
-        const READ_AHEAD: u32 = 1000;
-        // The host is sure to take as many ids at once as callers may name.
-        let at_once = self.settings.max_conversations_per_call().max(self.settings.max_conversations_per_search());
+        let (read_ahead, at_once) = (self.limits.max_members_per_page(), self.limits.max_ids_per_import());
         let group = filter.group_name.as_deref().filter(|name| !name.is_empty());
         let drops_some = filter.conversation_type.is_some() || filter.mark_type.is_some() || is_in_no_group(filter);
 
@@ -88,8 +80,8 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         let mut after = next_seq;
         loop {
             // One more than fits tells whether anything follows.
-            let missing = u32::try_from(count + 1 - listed.len()).unwrap_or(READ_AHEAD);
-            let wanted = if drops_some { READ_AHEAD } else { missing };
+            let missing = u32::try_from(count + 1 - listed.len()).unwrap_or(read_ahead);
+            let wanted = if drops_some { read_ahead } else { missing };
             let page = if is_in_no_group(filter) {
                 // Every conversation that is in no group, and still known, is annotated.
                 self.store.page_annotated_conversations(after, wanted)
@@ -118,7 +110,7 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         let mut passing: Vec<bool> =
             ids.iter().map(|id| filter.conversation_type.is_none_or(|kind| is_of_type(id, kind))).collect();
         if let Some(wanted) = filter.mark_type {
-            for (passes, data) in passing.iter_mut().zip(self.store.get_conversation_data(&ids)) {
+            for (passes, data) in passing.iter_mut().zip(self.store.get_annotations(&ids)) {
                 *passes &= if wanted == 0 { data.marks == 0 } else { data.marks & wanted == wanted };
             }
         }

@@ -5,24 +5,23 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::bindings::exported::ConversationOperationResult;
-use crate::bindings::imported::mark_store::ConversationData;
-use crate::ports::{GroupStore, MarkStore, Settings};
+use crate::bindings::types::{Annotation, ConversationOperationResult};
+use crate::ports::{AnnotationStore, GroupStore, Limits};
 use crate::rules::{Outcome, Rules, code, refuse, remark};
 
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 #[expect(clippy::missing_errors_doc, reason = "documented in the WIT contract")]
-impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
+impl<D: GroupStore + AnnotationStore, L: Limits> Rules<D, L> {
     pub fn mark_conversation(
         &mut self,
         mark_type: u64,
         enable_mark: bool,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Outcome<Vec<ConversationOperationResult>> {
         if mark_type == 0 {
             return refuse(code::INVALID_PARAMETER, "mark type is 0: name at least one mark");
         }
-        self.note(conversation_id_list, |data| {
+        self.note(conversation_ids, |data| {
             data.marks = if enable_mark { data.marks | mark_type } else { data.marks & !mark_type };
         })
     }
@@ -30,9 +29,9 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
     pub fn set_conversation_custom_data(
         &mut self,
         custom_data: &str,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Outcome<Vec<ConversationOperationResult>> {
-        let (bytes, max) = (custom_data.len(), self.settings.max_custom_data_bytes());
+        let (bytes, max) = (custom_data.len(), self.limits.max_custom_data_bytes());
         if bytes > max as usize {
             let desc = format!("custom data has {bytes} bytes, at most {max} are allowed");
             return refuse(code::INVALID_PARAMETER, desc);
@@ -40,17 +39,17 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
         if custom_data.contains('\0') {
             return refuse(code::INVALID_PARAMETER, "custom data has the character U+0000");
         }
-        self.note(conversation_id_list, |data| custom_data.clone_into(&mut data.custom_data))
+        self.note(conversation_ids, |data| custom_data.clone_into(&mut data.custom_data))
     }
 
     /// Changes what is noted on conversations.
     fn note(
         &mut self,
-        conversation_id_list: Vec<String>,
-        change: impl Fn(&mut ConversationData),
+        conversation_ids: Vec<String>,
+        change: impl Fn(&mut Annotation),
     ) -> Outcome<Vec<ConversationOperationResult>> {
-        let batch = self.checked_batch(conversation_id_list)?;
-        let noted = self.store.get_conversation_data(&batch.distinct());
+        let batch = self.checked_batch(conversation_ids)?;
+        let noted = self.store.get_annotations(&batch.distinct());
         let mut is_changed = Vec::with_capacity(noted.len());
         let mut changed = Vec::new();
         let mut is_one_more = false;
@@ -64,7 +63,7 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
             }
         }
         if !changed.is_empty() {
-            let (count, max) = (self.store.set_conversation_data(&changed), self.settings.max_marked_conversations());
+            let (count, max) = (self.store.set_annotations(&changed), self.limits.max_annotated_conversations());
             // Who has too many since the limit was lowered may still change and clear what is there.
             if is_one_more && count > max {
                 let desc = format!("{count} conversations would have marks or custom data, at most {max} are allowed");
@@ -75,6 +74,6 @@ impl<D: GroupStore + MarkStore, S: Settings> Rules<D, S> {
     }
 }
 
-fn is_none(data: &ConversationData) -> bool {
+fn is_none(data: &Annotation) -> bool {
     data.marks == 0 && data.custom_data.is_empty()
 }

@@ -5,14 +5,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use crate::bindings::exported::{
-    ConversationFilter, ConversationOperationResult, ConversationPage, ConversationSearchResult, Guest, OperationError,
+use crate::bindings::operations::Guest;
+use crate::bindings::types::{
+    Addition, Annotation, ConversationFilter, ConversationOperationResult, ConversationPage, ConversationSearchResult,
+    CreationError, LookupError, Member, OperationError, RenameError, WhenFullPolicy,
 };
-use crate::bindings::imported::diagnostics;
-use crate::bindings::imported::group_store::{self, Addition, Member, StoreError};
-use crate::bindings::imported::mark_store::{self, ConversationData};
-use crate::bindings::imported::settings::{self, WhenFull};
-use crate::{GroupStore, MarkStore, Rules, Settings};
+use crate::bindings::{annotation_store, diagnostics, group_store, limits};
+use crate::{AnnotationStore, GroupStore, Limits, Rules};
 
 /// The exports of the world.
 pub(crate) struct Plugin;
@@ -22,9 +21,9 @@ const RULES: fn() -> Rules<Host, Host> = || Rules::new(Host, Host);
 impl Guest for Plugin {
     fn create_conversation_group(
         group_name: String,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Result<Vec<ConversationOperationResult>, OperationError> {
-        RULES().create_conversation_group(&group_name, conversation_id_list)
+        RULES().create_conversation_group(&group_name, conversation_ids)
     }
 
     fn get_conversation_group_list() -> Result<Vec<String>, OperationError> {
@@ -41,31 +40,31 @@ impl Guest for Plugin {
 
     fn add_conversations_to_group(
         group_name: String,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Result<Vec<ConversationOperationResult>, OperationError> {
-        RULES().add_conversations_to_group(&group_name, conversation_id_list)
+        RULES().add_conversations_to_group(&group_name, conversation_ids)
     }
 
     fn delete_conversations_from_group(
         group_name: String,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Result<Vec<ConversationOperationResult>, OperationError> {
-        RULES().delete_conversations_from_group(&group_name, conversation_id_list)
+        RULES().delete_conversations_from_group(&group_name, conversation_ids)
     }
 
     fn mark_conversation(
         mark_type: u64,
         enable_mark: bool,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Result<Vec<ConversationOperationResult>, OperationError> {
-        RULES().mark_conversation(mark_type, enable_mark, conversation_id_list)
+        RULES().mark_conversation(mark_type, enable_mark, conversation_ids)
     }
 
     fn set_conversation_custom_data(
         custom_data: String,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Result<Vec<ConversationOperationResult>, OperationError> {
-        RULES().set_conversation_custom_data(&custom_data, conversation_id_list)
+        RULES().set_conversation_custom_data(&custom_data, conversation_ids)
     }
 
     fn get_conversation_list_by_filter(
@@ -76,10 +75,8 @@ impl Guest for Plugin {
         RULES().get_conversation_list_by_filter(&filter, next_seq, count)
     }
 
-    fn search_conversations(
-        conversation_id_list: Vec<String>,
-    ) -> Result<Vec<ConversationSearchResult>, OperationError> {
-        RULES().search_conversations(conversation_id_list)
+    fn search_conversations(conversation_ids: Vec<String>) -> Result<Vec<ConversationSearchResult>, OperationError> {
+        RULES().search_conversations(conversation_ids)
     }
 }
 
@@ -90,80 +87,91 @@ impl GroupStore for Host {
     fn list_groups(&mut self) -> Vec<String> {
         group_store::list_groups()
     }
-    fn create_group(&mut self, name: &str, conversation_ids: &[&str]) -> Result<u32, StoreError> {
-        group_store::create_group(name, conversation_ids)
+    fn create_group(&mut self, group_name: &str, conversation_ids: &[&str]) -> Result<u32, CreationError> {
+        group_store::create_group(group_name, conversation_ids)
     }
-    fn remove_group(&mut self, name: &str) -> Result<(), StoreError> {
-        group_store::remove_group(name)
+    fn remove_group(&mut self, group_name: &str) -> Result<(), LookupError> {
+        group_store::remove_group(group_name)
     }
-    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), StoreError> {
+    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), RenameError> {
         group_store::rename_group(old_name, new_name)
     }
-    fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, StoreError> {
-        group_store::add_conversations(group, conversation_ids)
+    fn add_conversations(&mut self, group_name: &str, conversation_ids: &[&str]) -> Result<Addition, LookupError> {
+        group_store::add_conversations(group_name, conversation_ids)
     }
-    fn remove_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, StoreError> {
-        group_store::remove_conversations(group, conversation_ids)
+    fn remove_conversations(&mut self, group_name: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, LookupError> {
+        group_store::remove_conversations(group_name, conversation_ids)
     }
-    fn evict_oldest(&mut self, group: &str, count: u32) -> Result<Vec<String>, StoreError> {
-        group_store::evict_oldest(group, count)
+    fn evict_oldest(&mut self, group_name: &str, count: u32) -> Result<Vec<String>, LookupError> {
+        group_store::evict_oldest(group_name, count)
     }
-    fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, StoreError> {
-        group_store::page_conversations(group, after, limit)
+    fn page_conversations(
+        &mut self,
+        group_name: Option<&str>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Member>, LookupError> {
+        group_store::page_conversations(group_name, after, limit)
     }
     fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
         group_store::memberships(conversation_ids)
     }
 }
 
-impl MarkStore for Host {
-    fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
-        mark_store::get_conversation_data(conversation_ids)
+impl AnnotationStore for Host {
+    fn get_annotations(&mut self, conversation_ids: &[&str]) -> Vec<Annotation> {
+        annotation_store::get_annotations(conversation_ids)
     }
     fn page_annotated_conversations(&mut self, after: u64, limit: u32) -> Vec<Member> {
-        mark_store::page_annotated_conversations(after, limit)
+        annotation_store::page_annotated_conversations(after, limit)
     }
-    fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
-        mark_store::set_conversation_data(&data.iter().collect::<Vec<_>>())
+    fn set_annotations(&mut self, annotations: &[Annotation]) -> u32 {
+        annotation_store::set_annotations(&annotations.iter().collect::<Vec<_>>())
     }
 }
 
-impl Settings for Host {
+impl Limits for Host {
     fn max_groups(&self) -> u32 {
-        settings::max_groups()
+        limits::max_groups()
     }
     fn max_group_name_bytes(&self) -> u32 {
-        settings::max_group_name_bytes()
+        limits::max_group_name_bytes()
     }
     fn max_conversation_id_bytes(&self) -> u32 {
-        settings::max_conversation_id_bytes()
+        limits::max_conversation_id_bytes()
     }
     fn max_conversations_per_call(&self) -> u32 {
-        settings::max_conversations_per_call()
+        limits::max_conversations_per_call()
     }
     fn max_conversations_per_search(&self) -> u32 {
-        settings::max_conversations_per_search()
+        limits::max_conversations_per_search()
     }
     fn max_conversations_per_page(&self) -> u32 {
-        settings::max_conversations_per_page()
+        limits::max_conversations_per_page()
     }
     fn max_conversations_per_group(&self) -> u32 {
-        settings::max_conversations_per_group()
+        limits::max_conversations_per_group()
     }
-    fn group_full(&self) -> WhenFull {
-        settings::group_full()
+    fn when_full(&self) -> WhenFullPolicy {
+        limits::when_full()
     }
-    fn max_marked_conversations(&self) -> u32 {
-        settings::max_marked_conversations()
+    fn max_annotated_conversations(&self) -> u32 {
+        limits::max_annotated_conversations()
     }
     fn max_custom_data_bytes(&self) -> u32 {
-        settings::max_custom_data_bytes()
+        limits::max_custom_data_bytes()
     }
     fn allow_empty_creation(&self) -> bool {
-        settings::allow_empty_creation()
+        limits::allow_empty_creation()
     }
     fn allow_unusual_group_names(&self) -> bool {
-        settings::allow_unusual_group_names()
+        limits::allow_unusual_group_names()
+    }
+    fn max_ids_per_import(&self) -> u32 {
+        limits::max_ids_per_import()
+    }
+    fn max_members_per_page(&self) -> u32 {
+        limits::max_members_per_page()
     }
 }
 

@@ -4,12 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::bindings::exported::{ConversationOperationResult, OperationError};
-use crate::bindings::imported::group_store::StoreError;
-use crate::bindings::imported::settings::WhenFull;
+use crate::bindings::types::{ConversationOperationResult, OperationError, RenameError, WhenFullPolicy};
 use crate::ids::Batch;
 use crate::names;
-use crate::ports::{GroupStore, Settings};
+use crate::ports::{GroupStore, Limits};
 
 /// Result codes, with Tencent Cloud Chat's numbers (REST error codes, documents 1047/53437 to 53442).
 pub mod code {
@@ -47,41 +45,41 @@ pub(crate) fn refuse<T>(code: i32, desc: impl Into<String>) -> Outcome<T> {
     Err(OperationError { code, desc: desc.into() })
 }
 
-/// The operations of the interface `conversation-groups`; `wit/conversation-groups.wit` documents each. Those on groups are
+/// The operations of the interface `operations`; `wit/operations.wit` documents each. Those on groups are
 /// here, the others in `marks` and `listing`.
 ///
 /// An operation that fails may have staged changes before: it relies on its host to discard them.
 #[derive(Debug)]
-pub struct Rules<D, S> {
+pub struct Rules<D, L> {
     pub(crate) store: D,
-    pub(crate) settings: S,
+    pub(crate) limits: L,
 }
 
 #[expect(missing_docs, reason = "documented in the WIT contract")]
 #[expect(clippy::missing_errors_doc, reason = "documented in the WIT contract")]
-impl<D: GroupStore, S: Settings> Rules<D, S> {
+impl<D: GroupStore, L: Limits> Rules<D, L> {
     /// The rules over what is stored of one user.
-    pub fn new(store: D, settings: S) -> Self {
-        Self { store, settings }
+    pub fn new(store: D, limits: L) -> Self {
+        Self { store, limits }
     }
 
     pub fn create_conversation_group(
         &mut self,
         group_name: &str,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Outcome<Vec<ConversationOperationResult>> {
         self.check_new_name("group name", group_name)?;
-        let batch = if conversation_id_list.is_empty() && self.settings.allow_empty_creation() {
-            self.batch(conversation_id_list)
+        let batch = if conversation_ids.is_empty() && self.limits.allow_empty_creation() {
+            self.batch(conversation_ids)
         } else {
-            self.checked_batch(conversation_id_list)?
+            self.checked_batch(conversation_ids)?
         };
 
         let distinct = batch.distinct();
         let Ok(group_count) = self.store.create_group(group_name, &distinct) else {
             return refuse_taken_name(group_name);
         };
-        let max_groups = self.settings.max_groups();
+        let max_groups = self.limits.max_groups();
         if group_count > max_groups {
             return refuse(code::TOO_MANY_GROUPS, format!("there are {max_groups} groups already, the most allowed"));
         }
@@ -104,18 +102,18 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
         self.check_new_name("new name", new_name)?;
         match self.store.rename_group(old_name, new_name) {
             Ok(()) => Ok(()),
-            Err(StoreError::NoSuchGroup) => self.refuse_unknown_group("old name", old_name),
-            Err(StoreError::GroupExists) => refuse_taken_name(new_name),
+            Err(RenameError::NoSuchGroup) => self.refuse_unknown_group("old name", old_name),
+            Err(RenameError::GroupExists) => refuse_taken_name(new_name),
         }
     }
 
     pub fn add_conversations_to_group(
         &mut self,
         group_name: &str,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Outcome<Vec<ConversationOperationResult>> {
         check_name("group name", group_name)?;
-        let batch = self.checked_batch(conversation_id_list)?;
+        let batch = self.checked_batch(conversation_ids)?;
         let Ok(addition) = self.store.add_conversations(group_name, &batch.distinct()) else {
             return self.refuse_unknown_group("group name", group_name);
         };
@@ -128,10 +126,10 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
     pub fn delete_conversations_from_group(
         &mut self,
         group_name: &str,
-        conversation_id_list: Vec<String>,
+        conversation_ids: Vec<String>,
     ) -> Outcome<Vec<ConversationOperationResult>> {
         check_name("group name", group_name)?;
-        let batch = self.checked_batch(conversation_id_list)?;
+        let batch = self.checked_batch(conversation_ids)?;
         let Ok(removed) = self.store.remove_conversations(group_name, &batch.distinct()) else {
             return self.refuse_unknown_group("group name", group_name);
         };
@@ -140,14 +138,14 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
 
     /// After an addition that left a group with `size` members: enforces the limit.
     fn make_room(&mut self, group_name: &str, size: u32) -> Outcome<()> {
-        let max = self.settings.max_conversations_per_group();
+        let max = self.limits.max_conversations_per_group();
         let Some(surplus) = size.checked_sub(max).filter(|&surplus| surplus > 0) else { return Ok(()) };
-        match self.settings.group_full() {
-            WhenFull::Refuse => refuse(
+        match self.limits.when_full() {
+            WhenFullPolicy::Refuse => refuse(
                 code::TOO_MANY_CONVERSATIONS,
                 format!("the group would hold {size} conversations, at most {max} are allowed"),
             ),
-            WhenFull::EvictOldest => self
+            WhenFullPolicy::EvictOldest => self
                 .store
                 .evict_oldest(group_name, surplus)
                 .map(drop)
@@ -156,11 +154,11 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
     }
 
     fn batch(&self, ids: Vec<String>) -> Batch {
-        Batch::new(ids, self.settings.max_conversation_id_bytes())
+        Batch::new(ids, self.limits.max_conversation_id_bytes())
     }
 
     pub(crate) fn checked_batch(&self, ids: Vec<String>) -> Outcome<Batch> {
-        check_batch_size(&ids, self.settings.max_conversations_per_call())?;
+        check_batch_size(&ids, self.limits.max_conversations_per_call())?;
         Ok(self.batch(ids))
     }
 
@@ -168,7 +166,7 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
         check_name(what, name)?;
         self.check_name_length(what, name)?;
         match names::oddity(name) {
-            Some(oddity) if !self.settings.allow_unusual_group_names() => {
+            Some(oddity) if !self.limits.allow_unusual_group_names() => {
                 refuse(code::INVALID_PARAMETER, format!("{what} {oddity}"))
             }
             _ => Ok(()),
@@ -176,7 +174,7 @@ impl<D: GroupStore, S: Settings> Rules<D, S> {
     }
 
     fn check_name_length(&self, what: &str, name: &str) -> Outcome<()> {
-        let (bytes, max) = (name.len(), self.settings.max_group_name_bytes());
+        let (bytes, max) = (name.len(), self.limits.max_group_name_bytes());
         if bytes > max as usize {
             return refuse(code::NAME_TOO_LONG, format!("{what} has {bytes} bytes, at most {max} are allowed"));
         }

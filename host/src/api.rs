@@ -326,6 +326,16 @@ impl TryFrom<u8> for ConversationType {
     }
 }
 
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for ConversationType {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        crate::schema::conversation_type()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for ConversationType {}
+
 /// What an operation that succeeded answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -43,7 +43,6 @@
 //! The HTTP server is the crate `convgroups-server`, the program is the package `convgroups`.
 
 pub mod api;
-mod bindings;
 pub mod call;
 pub mod escape;
 pub mod events;
@@ -51,7 +50,6 @@ pub mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hex;
-mod imports;
 pub mod marks;
 #[cfg(feature = "measure")]
 #[doc(hidden)]
@@ -59,6 +57,7 @@ pub mod measure;
 pub mod model;
 pub mod object;
 pub mod plugin;
+mod range;
 mod sandbox;
 #[cfg(feature = "openapi")]
 mod schema;

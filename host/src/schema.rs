@@ -2,9 +2,6 @@
 
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
-
-use crate::api::ConversationType;
 
 /// Marks, one bit each: a number, or its digits in a string; negative if the client's numbers have a sign. What JavaScript
 /// prints for other numbers is refused, which a schema cannot say.
@@ -55,11 +52,7 @@ pub(crate) fn number() -> RefOr<Schema> {
     integer().minimum(Some(0)).maximum(Some(u32::MAX)).into()
 }
 
-/// The schema of an enum that is a number on the wire.
-impl PartialSchema for ConversationType {
-    fn schema() -> RefOr<Schema> {
-        integer().minimum(Some(1)).maximum(Some(2)).description(Some("1: with a user, 2: with a chat group")).into()
-    }
+/// The number of a conversation type.
+pub(crate) fn conversation_type() -> RefOr<Schema> {
+    integer().minimum(Some(1)).maximum(Some(2)).description(Some("1: with a user, 2: with a chat group")).into()
 }
-
-impl ToSchema for ConversationType {}

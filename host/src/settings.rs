@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::range::{InvalidSetting, within};
+pub use crate::store::PostgresSettings;
 use crate::store::{Bounds, MAX_CUSTOM_DATA_BYTES, MAX_GROUPS};
 
 /// The settings of a [`Host`](crate::Host).
@@ -143,18 +145,19 @@ pub struct SandboxSettings {
 
 impl Default for SandboxSettings {
     fn default() -> Self {
+        let Bounds { max_ids, max_changes, max_result_bytes, max_held_bytes } = Bounds::default();
         Self {
             deadline_ms: 500,
-            max_memory_bytes: 16 << 20,
+            max_memory_bytes: max_held_bytes,
             max_stack_bytes: 512 << 10,
             max_core_instances: 16,
             max_memories: 4,
             max_tables: 16,
             max_table_elements: 10_000,
-            max_crossing_bytes: 4 << 20,
+            max_crossing_bytes: max_result_bytes,
             max_handles: 100,
-            max_ids_per_import: 10_000,
-            max_changes: 10_000,
+            max_ids_per_import: max_ids,
+            max_changes,
             max_plugin_bytes: 32 << 20,
             max_compile_ms: 60_000,
             max_compile_memory_bytes: 2 << 30,
@@ -221,95 +224,6 @@ impl Default for EventSettings {
     }
 }
 
-/// The connection to PostgreSQL. TLS is spoken, with a certificate that is good for the host's name, unless the database is
-/// on this machine or the store's URL says `sslmode=disable`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PostgresSettings {
-    /// Connections of this host for calls; one more listens for notifications. Default 16.
-    pub max_connections: u32,
-    /// How long a statement may take, waiting for a connection and trying again included, in milliseconds; a commit has
-    /// what is left of its call's time. Default 5000.
-    pub timeout_ms: u64,
-    /// How long it may take to connect, in milliseconds. Default 3000.
-    pub connect_timeout_ms: u64,
-    /// The certificates of the authorities that may have signed the database's, a PEM file. Default: empty, for those of
-    /// the system.
-    pub ca_file: PathBuf,
-    /// A file with the password, read again for each new connection. Default: empty, for the URL's.
-    pub password_file: PathBuf,
-    /// Whether the schema is brought to this program's version at the start. Default true; false for those who run
-    /// `convgroups migrate` themselves.
-    pub migrate: bool,
-    /// Whether statements are prepared once for each connection. Default true; false behind a pooler in transaction mode
-    /// that does not keep track of them, which is noticed otherwise.
-    pub prepare: bool,
-    /// Whether hosts notify each other of changes, for which each looks twice a second anyway. Default true; false where there
-    /// is no `LISTEN`, or so many hosts that it is too much work.
-    pub listen: bool,
-}
-
-impl Default for PostgresSettings {
-    fn default() -> Self {
-        Self {
-            max_connections: 16,
-            timeout_ms: 5000,
-            connect_timeout_ms: 3000,
-            ca_file: PathBuf::new(),
-            password_file: PathBuf::new(),
-            migrate: true,
-            prepare: true,
-            listen: true,
-        }
-    }
-}
-
-#[cfg(feature = "postgres")]
-impl PostgresSettings {
-    pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
-    }
-
-    pub(crate) fn connect_timeout(&self) -> Duration {
-        Duration::from_millis(self.connect_timeout_ms)
-    }
-}
-
-/// A setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("setting {key}: {reason}")]
-pub struct InvalidSetting {
-    /// Its path, as in the file.
-    pub key: &'static str,
-    /// Why, and what would do.
-    pub reason: String,
-}
-
-/// Checks that a setting is from `least` to `most`.
-///
-/// # Errors
-///
-/// It is not.
-pub fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), InvalidSetting> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(InvalidSetting { key, reason: format!("is {value}, must be {least} to {most}") })
-}
-
-impl PostgresSettings {
-    /// Checks what types do not.
-    ///
-    /// # Errors
-    ///
-    /// The first setting that is out of its range.
-    pub fn check(&self) -> Result<(), InvalidSetting> {
-        within("postgres.max_connections", self.max_connections.into(), 1, 10_000)?;
-        within("postgres.timeout_ms", self.timeout_ms, 10, 600_000)?;
-        within("postgres.connect_timeout_ms", self.connect_timeout_ms, 10, 600_000)
-    }
-}
-
 impl Settings {
     /// Checks what types do not.
     ///
@@ -319,7 +233,7 @@ impl Settings {
     pub fn check(&self) -> Result<(), InvalidSetting> {
         let Self { limits, sandbox, calls, events, .. } = self;
         within("sandbox.max_ids_per_import", sandbox.max_ids_per_import.into(), 1, 1_000_000)?;
-        within("limits.max_groups", limits.max_groups.into(), 0, MAX_GROUPS as u64)?;
+        within("limits.max_groups", limits.max_groups.into(), 0, MAX_GROUPS.into())?;
         within("limits.max_group_name_bytes", limits.max_group_name_bytes.into(), 1, 256)?;
         within("limits.max_conversation_id_bytes", limits.max_conversation_id_bytes.into(), 1, 1024)?;
         within("limits.max_conversations_per_call", limits.max_conversations_per_call.into(), 1, ids(sandbox))?;

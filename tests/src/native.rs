@@ -1,18 +1,17 @@
 //! The reference plugin's rules, linked natively over a host's transaction: to compare with what the sandbox answers, and
 //! to measure what it costs.
 
-use convgroups_guest::bindings::exported;
-use convgroups_guest::bindings::imported::group_store::{Addition, Member, StoreError};
-use convgroups_guest::bindings::imported::mark_store::ConversationData;
-use convgroups_guest::bindings::imported::settings::WhenFull;
-use convgroups_guest::{GroupStore, MarkStore, Rules, Settings};
+use convgroups_guest::bindings::types::{
+    self, Addition, Annotation, CreationError, LookupError, Member, RenameError, WhenFullPolicy,
+};
+use convgroups_guest::{AnnotationStore, GroupStore, Rules};
 use convgroups_host::api::{
     Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
     OperationError, Request,
 };
 use convgroups_host::model;
-use convgroups_host::settings::{self, Limits};
-use convgroups_host::store::{self, Transaction, TransactionError};
+use convgroups_host::settings::{Limits, WhenFull};
+use convgroups_host::store::{self, Bounds, MAX_PAGE, Transaction, TransactionError};
 
 /// Runs an operation, which stages what it changes.
 ///
@@ -24,7 +23,8 @@ use convgroups_host::store::{self, Transaction, TransactionError};
 ///
 /// When the store fails.
 pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
-    let mut rules = Rules::new(Stored(transaction), InForce(limits));
+    let bounds = transaction.bounds();
+    let mut rules = Rules::new(Stored(transaction), InForce { limits, bounds });
     let ids = || request.conversation_ids().to_vec();
     let answer = match request {
         Request::CreateConversationGroup(params) => {
@@ -50,10 +50,10 @@ pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) ->
             rules.set_conversation_custom_data(&params.custom_data, ids()).map(results)
         }
         Request::GetConversationListByFilter(query) => {
-            let filter = exported::ConversationFilter {
+            let filter = types::ConversationFilter {
                 conversation_type: query.filter.conversation_type.map(|kind| match kind {
-                    ConversationType::C2c => exported::ConversationType::C2c,
-                    ConversationType::Group => exported::ConversationType::Group,
+                    ConversationType::C2c => types::ConversationType::C2c,
+                    ConversationType::Group => types::ConversationType::Group,
                 }),
                 group_name: query.filter.conversation_group.clone(),
                 mark_type: query.filter.mark_type,
@@ -65,8 +65,8 @@ pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) ->
     answer.map_err(|refusal| OperationError { code: refusal.code, desc: refusal.desc })
 }
 
-fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
-    let result = |result: exported::ConversationOperationResult| ConversationOperationResult {
+fn results(results: Vec<types::ConversationOperationResult>) -> Answer {
+    let result = |result: types::ConversationOperationResult| ConversationOperationResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
         result_info: result.result_info,
@@ -74,8 +74,8 @@ fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
     Answer::Results(results.into_iter().map(result).collect())
 }
 
-fn page(page: exported::ConversationPage) -> Answer {
-    let conversation = |conversation: exported::Conversation| Conversation {
+fn page(page: types::ConversationPage) -> Answer {
+    let conversation = |conversation: types::Conversation| Conversation {
         conversation_id: conversation.conversation_id,
         conversation_group_list: conversation.group_names,
         custom_data: conversation.custom_data,
@@ -88,8 +88,8 @@ fn page(page: exported::ConversationPage) -> Answer {
     })
 }
 
-fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
-    let result = |result: exported::ConversationSearchResult| ConversationSearchResult {
+fn found(results: Vec<types::ConversationSearchResult>) -> Answer {
+    let result = |result: types::ConversationSearchResult| ConversationSearchResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
         result_info: result.result_info,
@@ -103,11 +103,17 @@ fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
 /// The store's side. A fault of the store ends the test, as it ends a call.
 struct Stored<'a>(&'a mut Transaction);
 
-fn value<T>(result: Result<T, TransactionError>) -> Result<T, StoreError> {
+fn created<T>(result: Result<T, TransactionError>) -> Result<T, CreationError> {
     result.map_err(|error| match error {
-        TransactionError::NoSuchGroup => StoreError::NoSuchGroup,
-        TransactionError::GroupExists => StoreError::GroupExists,
-        TransactionError::Fault(fault) => unreachable!("the store does not fail here: {fault}"),
+        TransactionError::GroupExists => CreationError::GroupExists,
+        error => unreachable!("neither the store nor looking for a group fails here: {error}"),
+    })
+}
+
+fn found_group<T>(result: Result<T, TransactionError>) -> Result<T, LookupError> {
+    result.map_err(|error| match error {
+        TransactionError::NoSuchGroup => LookupError::NoSuchGroup,
+        error => unreachable!("the store does not fail here: {error}"),
     })
 }
 
@@ -119,37 +125,41 @@ impl GroupStore for Stored<'_> {
     fn list_groups(&mut self) -> Vec<String> {
         self.0.list_groups().expect("the store does not fail here")
     }
-    fn create_group(&mut self, name: &str, conversation_ids: &[&str]) -> Result<u32, StoreError> {
-        value(self.0.create_group(name, conversation_ids))
+    fn create_group(&mut self, name: &str, conversation_ids: &[&str]) -> Result<u32, CreationError> {
+        created(self.0.create_group(name, conversation_ids))
     }
-    fn remove_group(&mut self, name: &str) -> Result<(), StoreError> {
-        value(self.0.remove_group(name))
+    fn remove_group(&mut self, name: &str) -> Result<(), LookupError> {
+        found_group(self.0.remove_group(name))
     }
-    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), StoreError> {
-        value(self.0.rename_group(old_name, new_name))
+    fn rename_group(&mut self, old_name: &str, new_name: &str) -> Result<(), RenameError> {
+        self.0.rename_group(old_name, new_name).map_err(|error| match error {
+            TransactionError::NoSuchGroup => RenameError::NoSuchGroup,
+            TransactionError::GroupExists => RenameError::GroupExists,
+            TransactionError::Fault(fault) => unreachable!("the store does not fail here: {fault}"),
+        })
     }
-    fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, StoreError> {
-        let (added, size) = value(self.0.add_conversations(group, conversation_ids))?;
+    fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, LookupError> {
+        let (added, size) = found_group(self.0.add_conversations(group, conversation_ids))?;
         Ok(Addition { added, size })
     }
-    fn remove_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, StoreError> {
-        value(self.0.remove_conversations(group, conversation_ids))
+    fn remove_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Vec<bool>, LookupError> {
+        found_group(self.0.remove_conversations(group, conversation_ids))
     }
-    fn evict_oldest(&mut self, group: &str, count: u32) -> Result<Vec<String>, StoreError> {
-        value(self.0.evict_oldest(group, count))
+    fn evict_oldest(&mut self, group: &str, count: u32) -> Result<Vec<String>, LookupError> {
+        found_group(self.0.evict_oldest(group, count))
     }
-    fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, StoreError> {
-        Ok(value(self.0.page_conversations(group, after, limit))?.into_iter().map(member).collect())
+    fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Result<Vec<Member>, LookupError> {
+        Ok(found_group(self.0.page_conversations(group, after, limit))?.into_iter().map(member).collect())
     }
     fn memberships(&mut self, conversation_ids: &[&str]) -> Vec<Vec<String>> {
         self.0.memberships(conversation_ids).expect("the store does not fail here")
     }
 }
 
-impl MarkStore for Stored<'_> {
-    fn get_conversation_data(&mut self, conversation_ids: &[&str]) -> Vec<ConversationData> {
+impl AnnotationStore for Stored<'_> {
+    fn get_annotations(&mut self, conversation_ids: &[&str]) -> Vec<Annotation> {
         let data = self.0.conversation_data(conversation_ids).expect("the store does not fail here");
-        let noted = |model::ConversationData { conversation_id, marks, custom_data }| ConversationData {
+        let noted = |model::ConversationData { conversation_id, marks, custom_data }| Annotation {
             conversation_id,
             marks,
             custom_data,
@@ -160,58 +170,67 @@ impl MarkStore for Stored<'_> {
         let page = self.0.page_annotated_conversations(after, limit).expect("the store does not fail here");
         page.into_iter().map(member).collect()
     }
-    fn set_conversation_data(&mut self, data: &[ConversationData]) -> u32 {
-        let noted = |data: ConversationData| model::ConversationData {
+    fn set_annotations(&mut self, annotations: &[Annotation]) -> u32 {
+        let noted = |data: Annotation| model::ConversationData {
             conversation_id: data.conversation_id,
             marks: data.marks,
             custom_data: data.custom_data,
         };
-        let data = data.iter().cloned().map(noted).collect();
+        let data = annotations.iter().cloned().map(noted).collect();
         self.0.set_conversation_data(data).expect("the store does not fail here")
     }
 }
 
 /// The limits in force.
-struct InForce<'a>(&'a Limits);
+struct InForce<'a> {
+    limits: &'a Limits,
+    bounds: Bounds,
+}
 
-impl Settings for InForce<'_> {
+impl convgroups_guest::Limits for InForce<'_> {
     fn max_groups(&self) -> u32 {
-        self.0.max_groups
+        self.limits.max_groups
     }
     fn max_group_name_bytes(&self) -> u32 {
-        self.0.max_group_name_bytes
+        self.limits.max_group_name_bytes
     }
     fn max_conversation_id_bytes(&self) -> u32 {
-        self.0.max_conversation_id_bytes
+        self.limits.max_conversation_id_bytes
     }
     fn max_conversations_per_call(&self) -> u32 {
-        self.0.max_conversations_per_call
+        self.limits.max_conversations_per_call
     }
     fn max_conversations_per_search(&self) -> u32 {
-        self.0.max_conversations_per_search
+        self.limits.max_conversations_per_search
     }
     fn max_conversations_per_page(&self) -> u32 {
-        self.0.max_conversations_per_page
+        self.limits.max_conversations_per_page
     }
     fn max_conversations_per_group(&self) -> u32 {
-        self.0.max_conversations_per_group
+        self.limits.max_conversations_per_group
     }
-    fn group_full(&self) -> WhenFull {
-        match self.0.when_full {
-            settings::WhenFull::Refuse => WhenFull::Refuse,
-            settings::WhenFull::EvictOldest => WhenFull::EvictOldest,
+    fn when_full(&self) -> WhenFullPolicy {
+        match self.limits.when_full {
+            WhenFull::Refuse => WhenFullPolicy::Refuse,
+            WhenFull::EvictOldest => WhenFullPolicy::EvictOldest,
         }
     }
-    fn max_marked_conversations(&self) -> u32 {
-        self.0.max_marked_conversations
+    fn max_annotated_conversations(&self) -> u32 {
+        self.limits.max_marked_conversations
     }
     fn max_custom_data_bytes(&self) -> u32 {
-        self.0.max_custom_data_bytes
+        self.limits.max_custom_data_bytes
     }
     fn allow_empty_creation(&self) -> bool {
-        self.0.allow_empty_creation
+        self.limits.allow_empty_creation
     }
     fn allow_unusual_group_names(&self) -> bool {
-        self.0.allow_unusual_group_names
+        self.limits.allow_unusual_group_names
+    }
+    fn max_ids_per_import(&self) -> u32 {
+        self.bounds.max_ids
+    }
+    fn max_members_per_page(&self) -> u32 {
+        MAX_PAGE
     }
 }

@@ -383,11 +383,11 @@ fn a_plugin_for_another_version_is_not_loaded_and_the_difference_is_shown() {
     for part in [
         "im:conversation-groups@0.2.0",
         "im:conversation-groups@0.1.0",
-        "- delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>, force: bool)",
-        "+ delete-conversations-from-group: func(group-name: string, conversation-id-list: list<string>) ->",
+        "- delete-conversations-from-group: func(group-name: string, conversation-ids: list<string>, force: bool)",
+        "+ delete-conversations-from-group: func(group-name: string, conversation-ids: list<string>) ->",
         "- search-conversations: (not there)",
         "- mark-conversation: (not there)",
-        "+ mark-conversation: func(mark-type: u64, enable-mark: bool, conversation-id-list: list<string>) ->",
+        "+ mark-conversation: func(mark-type: u64, enable-mark: bool, conversation-ids: list<string>) ->",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }

@@ -13,6 +13,7 @@ use convgroups_tests::bombs::{bomb, slow_to_compile};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::guests::{component, examiner};
 use convgroups_tests::{TestStore, ids, user};
+use wit_parser::{Resolve, Type, TypeDefKind, TypeOwner};
 
 #[test]
 fn the_reference_plugin_imports_the_contract_and_nothing_else() {
@@ -23,8 +24,8 @@ fn the_reference_plugin_imports_the_contract_and_nothing_else() {
     let mut imports: Vec<String> = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
     imports.sort_unstable();
     let (package, version) = CONTRACT.split_once('@').expect("a version");
-    let expected =
-        ["diagnostics", "group-store", "mark-store", "settings"].map(|name| format!("{package}/{name}@{version}"));
+    let expected = ["annotation-store", "diagnostics", "group-store", "limits", "types"]
+        .map(|name| format!("{package}/{name}@{version}"));
     assert_eq!(imports, expected);
 }
 
@@ -257,4 +258,28 @@ fn the_reference_plugin_loads_from_bytes_and_from_a_file_alike() {
     let digests = [PluginSource::Bundled, PluginSource::Bytes(BUNDLED.to_vec()), PluginSource::File(path)]
         .map(|source| load(source).plugin().digest.clone());
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn a_middleware_imports_and_exports_the_operations_with_the_same_types() {
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")).expect("the contract parses");
+    let world = resolve.select_world(&[package], Some("middleware")).expect("the world is there");
+    let world = &resolve.worlds[world];
+    let name = |key| resolve.name_world_key(key);
+    let (imports, exports): (Vec<_>, Vec<_>) =
+        (world.imports.keys().map(name).collect(), world.exports.keys().map(name).collect());
+    let operations = "im:conversation-groups/operations@0.1.0".to_owned();
+    assert_eq!(exports, [operations.clone()]);
+    assert!(imports.contains(&operations), "{imports:?}");
+    // Types that were defined in an interface which is imported and exported would be two types each.
+    let defined = |name: &str| resolve.packages[package].interfaces[name];
+    let types = &resolve.interfaces[defined("types")];
+    assert!(types.functions.is_empty() && types.types.len() > 10, "all types are there");
+    for (name, id) in &resolve.interfaces[defined("operations")].types {
+        let TypeDefKind::Type(Type::Id(shared)) = resolve.types[*id].kind else {
+            panic!("{name} is a type of its own")
+        };
+        assert_eq!(resolve.types[shared].owner, TypeOwner::Interface(defined("types")), "{name}");
+    }
 }

@@ -496,3 +496,21 @@ fn what_cannot_be_true_of_a_database_is_named_when_it_is_verified() {
         assert!(found.iter().any(|line| line.contains(expected)), "{sql}: {found:?}");
     }
 }
+
+#[test]
+fn a_record_of_a_later_version_in_a_shared_change_log_is_read_as_a_full_snapshot() {
+    let Some(database) = Database::create() else { return };
+    let host = patient_host(database.url());
+    add_up_to(&host, 3);
+    let later = r#"{"format":1,"events":[{"event":"onConversationGroupColoured","groupName":"Work","colour":7}]}"#;
+    database.execute(&[&format!("UPDATE convgroups.log SET events = '{later}' WHERE version = 2")]);
+    let mut reader = host.events(user("alice"), Version(1));
+    let events = reader.read().expect("reads");
+    assert!(matches!(events.as_slice(), [Event::Full(full)] if full.version == Version(3)), "{events:?}");
+    let mut found = Vec::new();
+    host.store().verify(&mut |line| found.push(line)).expect("it can be read");
+    assert_eq!(found, [] as [String; 0], "a later version's record is not corrupt");
+    add_up_to(&host, 4);
+    let events = reader.read().expect("reads");
+    assert!(matches!(events.as_slice(), [Event::Change(change)] if change.version == Version(4)), "{events:?}");
+}

@@ -1038,3 +1038,31 @@ fn what_cannot_be_true_of_a_store_is_named_when_it_is_verified() {
         assert!(found.iter().any(|line| line.contains(expected)), "{sql}: {found:?}");
     }
 }
+
+#[test]
+fn a_change_log_record_of_a_later_version_is_read_as_a_full_snapshot() {
+    let later = [
+        r#"{"format":1,"events":[{"event":"onConversationGroupColoured","groupName":"Home","colour":7}]}"#,
+        r#"{"format":2,"changes":"of another form"}"#,
+    ];
+    for record in later {
+        let directory = temporary();
+        let path = directory.path().join("store.db");
+        let store = Arc::new(SqliteStore::open(&path).expect("opens"));
+        create(&*store, "alice", 0, "Work");
+        create(&*store, "alice", 1, "Home");
+        let other = Connection::open(&path).expect("opens");
+        other.execute("UPDATE log SET events = ?1 WHERE version = 2", [record]).expect("changes the record");
+        let mut reader = EventReader::new(store.clone(), user("alice"), Version(0));
+        let events = reader.read().expect("reads");
+        let [Event::Full(full)] = events.as_slice() else { panic!("{record}: {events:?}") };
+        assert_eq!((full.version, full.groups.len()), (Version(2), 2), "{record}");
+        let mut found = Vec::new();
+        store.verify(&mut |line| found.push(line)).expect("it can be read");
+        assert_eq!(found, [] as [String; 0], "a later version's record is not corrupt");
+        // This version goes on, and so does the reader.
+        create(&*store, "alice", 2, "Friends");
+        let events = reader.read().expect("reads");
+        assert!(matches!(events.as_slice(), [Event::Change(change)] if change.version == Version(3)), "{events:?}");
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use wit_component::WitPrinter;
 use wit_parser::decoding::{DecodedWasm, decode};
-use wit_parser::{InterfaceId, PackageId, Resolve, SourceMap, WorldId, WorldItem};
+use wit_parser::{InterfaceId, PackageId, PackageName, Resolve, SourceMap, WorldId, WorldItem};
 
 use super::PluginError;
 use crate::settings::Wasi;
@@ -17,15 +17,16 @@ use crate::settings::Wasi;
 pub const CONTRACT: &str = "im:conversation-groups@0.1.0";
 const NAMESPACE: &str = "im";
 const PACKAGE: &str = "conversation-groups";
-const EXPORTED: &str = "conversation-groups";
+const EXPORTED: &str = "operations";
 
 /// The files of the contract, as they stand in `wit/`.
-pub(super) const WIT: [(&str, &str); 6] = [
+pub(super) const WIT: [(&str, &str); 7] = [
     ("world.wit", include_str!("../../../wit/world.wit")),
-    ("conversation-groups.wit", include_str!("../../../wit/conversation-groups.wit")),
+    ("types.wit", include_str!("../../../wit/types.wit")),
+    ("operations.wit", include_str!("../../../wit/operations.wit")),
     ("group-store.wit", include_str!("../../../wit/group-store.wit")),
-    ("mark-store.wit", include_str!("../../../wit/mark-store.wit")),
-    ("settings.wit", include_str!("../../../wit/settings.wit")),
+    ("annotation-store.wit", include_str!("../../../wit/annotation-store.wit")),
+    ("limits.wit", include_str!("../../../wit/limits.wit")),
     ("diagnostics.wit", include_str!("../../../wit/diagnostics.wit")),
 ];
 
@@ -106,29 +107,48 @@ impl Decoded {
 
     /// What the component says of itself.
     pub(super) fn description(&self) -> Description {
-        Description { imports: self.names(Side::Import), exports: self.names(Side::Export), contract: self.contract() }
+        Description {
+            imports: self.names(Side::Import),
+            exports: self.names(Side::Export),
+            contract: self.package().map(ToString::to_string),
+        }
     }
 
     /// The contract that the component was built for, if it is one of ours.
-    fn contract(&self) -> Option<String> {
+    fn package(&self) -> Option<&PackageName> {
         let interfaces = self.interfaces(Side::Export).chain(self.interfaces(Side::Import));
         let packages = interfaces.filter_map(|(id, _)| self.resolve.interfaces.get(id)?.package);
         packages
             .filter_map(|package| self.resolve.packages.get(package))
-            .find(|package| package.name.namespace == NAMESPACE && package.name.name == PACKAGE)
-            .map(|package| package.name.to_string())
+            .map(|package| &package.name)
+            .find(|name| name.namespace == NAMESPACE && name.name == PACKAGE)
     }
 
-    /// Refuses a component that was built for another contract than this host's.
+    /// Refuses a component that was built for another contract than this host's, or for a later version of it.
     pub(super) fn check_contract(&self) -> Result<(), PluginError> {
-        let Some(contract) = self.contract() else { return Err(PluginError::NoExport(self.names(Side::Export))) };
+        let (our_resolve, our_package) = &*OURS;
+        let version = our_resolve.packages.get(*our_package).and_then(|package| package.name.version.as_ref());
+        self.check_contract_version(version.map(|version| (version.major, version.minor, version.patch)))
+    }
+
+    /// Refuses a component that was built for another contract, if this host's has the version `ours`.
+    fn check_contract_version(&self, ours: Option<Triple>) -> Result<(), PluginError> {
+        let Some(package) = self.package() else { return Err(PluginError::NoExport(self.names(Side::Export))) };
+        let plugin = package.to_string();
         let difference = self.difference();
         if !difference.is_empty() {
-            return Err(PluginError::OtherContract { plugin: contract, difference });
+            return Err(PluginError::OtherContract { plugin, difference });
         }
-        if contract != CONTRACT {
-            let difference = "  none that this plugin would notice; build it again for this version".to_owned();
-            return Err(PluginError::OtherContract { plugin: contract, difference });
+        let theirs = package.version.as_ref();
+        // No version before a release is compatible with another.
+        let is_plain = theirs.is_none_or(|version| version.pre.is_empty());
+        let theirs = theirs.map(|version| (version.major, version.minor, version.patch));
+        if !(is_plain && is_served(theirs, ours)) {
+            let difference =
+                "  none that this plugin would notice, but hosts of this version load plugins for the same or an \
+                              earlier compatible version only; build the plugin for this version"
+                    .to_owned();
+            return Err(PluginError::OtherContract { plugin, difference });
         }
         Ok(())
     }
@@ -181,6 +201,21 @@ impl Decoded {
         let items = items.into_iter().flatten();
         items.map(|(key, item)| (self.resolve.name_world_key(key), item))
     }
+}
+
+/// A version without what may follow its three numbers.
+type Triple = (u64, u64, u64);
+
+/// Whether a host with version `ours` of the contract runs plugins for version `theirs`: the same, or an earlier one that is
+/// compatible by the rules of semantic versioning, as wasmtime's linker resolves it.
+fn is_served(theirs: Option<Triple>, ours: Option<Triple>) -> bool {
+    let (Some(theirs), Some(ours)) = (theirs, ours) else { return theirs == ours };
+    let is_compatible = match ours {
+        (0, 0, _) => theirs == ours,
+        (0, minor, _) => (theirs.0, theirs.1) == (0, minor),
+        (major, ..) => theirs.0 == major,
+    };
+    is_compatible && theirs <= ours
 }
 
 /// Whether an interface is one of those that inert WASI has.
@@ -246,4 +281,78 @@ fn named(item: &str) -> (String, String) {
     }
     let name = item.split_whitespace().nth(1).unwrap_or(item);
     (name.to_owned(), item.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugins_for_the_same_or_an_earlier_compatible_version_are_served() {
+        for (theirs, ours, expected) in [
+            ((0, 1, 0), (0, 1, 0), true),
+            ((0, 1, 0), (0, 1, 2), true),
+            ((0, 1, 3), (0, 1, 2), false),
+            ((0, 1, 0), (0, 2, 0), false),
+            ((0, 0, 1), (0, 0, 2), false),
+            ((1, 0, 5), (1, 2, 0), true),
+            ((1, 3, 0), (1, 2, 9), false),
+            ((1, 0, 0), (2, 0, 0), false),
+        ] {
+            assert_eq!(is_served(Some(theirs), Some(ours)), expected, "{theirs:?} on {ours:?}");
+        }
+        assert!(!is_served(None, Some((0, 1, 0))));
+    }
+}
+
+/// Plugins whose version of the contract is doctored.
+#[cfg(all(test, feature = "bundled-plugin"))]
+mod doctored {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::api::{GroupAndConversations, Request};
+    use crate::model::UserId;
+    use crate::plugin::BUNDLED;
+    use crate::sandbox::{Sandbox, in_memory};
+    use crate::settings::{Limits, SandboxSettings};
+    use crate::store::{Bounds, MemoryStore, Transaction};
+
+    /// The bundled plugin, as if it were built for version 0.1.1.
+    fn of_another_version() -> Vec<u8> {
+        let mut bytes = BUNDLED.to_vec();
+        let (version, other) = (b"@0.1.0", b"@0.1.1");
+        for position in 0..bytes.len() - version.len() {
+            let here = &mut bytes[position..position + version.len()];
+            if here == version {
+                here.copy_from_slice(other);
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_plugin_for_version_0_1_1_is_served_from_0_1_1_on() {
+        let decoded = Decoded::of(&of_another_version()).expect("it is a component");
+        for patch in [1, 2, 20] {
+            decoded.check_contract_version(Some((0, 1, patch))).expect("it is compatible");
+        }
+        let error = decoded.check_contract().expect_err("this host is older").to_string();
+        assert!(error.contains("im:conversation-groups@0.1.1") && error.contains("for this version"), "{error}");
+    }
+
+    #[test]
+    fn a_plugin_runs_on_a_host_whose_contract_has_another_compatible_version() {
+        let sandbox = Sandbox::new(SandboxSettings::default(), Wasi::Refuse, 1, None).expect("it can be set up");
+        let bytes = of_another_version();
+        let code = sandbox.compiler().compile(&bytes, 1).expect("it compiles");
+        let plugin = sandbox.compiler().load(&in_memory(&code).expect("there is memory"), false).expect("it links");
+        let user = UserId::new("alice").expect("valid");
+        let transaction = Transaction::new(Arc::new(MemoryStore::new()), user, Bounds::default());
+        let request = Request::CreateConversationGroup(GroupAndConversations {
+            group_name: "Work".to_owned(),
+            conversation_id_list: vec!["c2c_bob".to_owned()],
+        });
+        sandbox.run(&plugin, transaction, &Arc::new(Limits::default()), &request).expect("it runs");
+    }
 }

@@ -72,7 +72,7 @@ pub enum PluginError {
         difference: String,
     },
     /// It does not provide the operations.
-    #[error("the plugin does not export {CONTRACT}'s interface conversation-groups; it exports {}", list(.0))]
+    #[error("the plugin does not export {CONTRACT}'s interface operations; it exports {}", list(.0))]
     NoExport(Vec<String>),
     /// The process that examines it crashed, was killed or could not be started.
     #[error("the plugin could not be examined: {0}")]

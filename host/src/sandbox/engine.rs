@@ -12,10 +12,10 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::cache::{CompileCache, Kept, TookTooLong, Turn};
 use super::code;
 use super::compile::{NotCompiled, on_threads};
+use super::imports;
 use super::run::CallState;
 use super::ticker::Ticker;
-use crate::bindings::PluginPre;
-use crate::imports;
+use crate::sandbox::bindings::PluginPre;
 use crate::settings::{SandboxSettings, Wasi};
 
 /// Room beside the calls in flight, for an instance that is made to look at a plugin.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use wasmtime::{Trap, WasmBacktrace};
 
+use super::imports::Panicked;
 use super::limiter::MemoryCapReached;
 use super::run::Ended;
 use crate::escape::{for_people, made_for_people};
-use crate::imports::Panicked;
 use crate::store::Fault;
 
 /// The most of a fault's detail that is kept, in characters; a panic's message is in it.

@@ -2,11 +2,13 @@
 //!
 //! Nothing here knows how calls are admitted, committed or repeated; it runs one request against one transaction.
 
+mod bindings;
 mod cache;
 mod code;
 mod compile;
 mod engine;
 mod fault;
+mod imports;
 mod limiter;
 mod run;
 mod ticker;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 
+use super::bindings::{Plugin, operations, types};
 use super::engine::{Compiled, Sandbox};
 use super::fault::{PluginFault, ended};
 use super::limiter::MemoryCap;
@@ -13,7 +14,6 @@ use crate::api::{
     Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
     OperationError, Request,
 };
-use crate::bindings::{Plugin, exported};
 use crate::escape::made_for_people;
 use crate::settings::Limits;
 use crate::store::{StoreError, Transaction};
@@ -24,7 +24,7 @@ pub(crate) struct CallState {
     pub(crate) limits: Arc<Limits>,
     pub(super) memory: MemoryCap,
     #[cfg(feature = "wasi")]
-    pub(crate) wasi: Option<crate::imports::wasi::InertWasi>,
+    pub(crate) wasi: Option<super::imports::wasi::InertWasi>,
 }
 
 /// Why a run gave no answer.
@@ -62,7 +62,7 @@ const MAX_REASON_CHARS: usize = 1024;
 const MAX_OUTPUT_CHARS: usize = 4096;
 
 /// What a plugin's function answers.
-type FromPlugin<T> = Result<T, exported::OperationError>;
+type FromPlugin<T> = Result<T, types::OperationError>;
 
 impl Sandbox {
     /// Runs a request against a transaction. Whatever happens, the instance is gone afterwards.
@@ -81,7 +81,7 @@ impl Sandbox {
         let guest = started.elapsed().saturating_sub(setup);
         let longest_read = store.data().transaction.longest_read();
         #[cfg(feature = "wasi")]
-        let output = store.data().wasi.as_ref().map(crate::imports::wasi::InertWasi::output).unwrap_or_default();
+        let output = store.data().wasi.as_ref().map(super::imports::wasi::InertWasi::output).unwrap_or_default();
         #[cfg(feature = "wasi")]
         let output = made_for_people(output, MAX_OUTPUT_CHARS);
         #[cfg(not(feature = "wasi"))]
@@ -109,7 +109,7 @@ impl Sandbox {
     /// A store with all limits of one call.
     fn arm(&self, plugin: &Compiled, transaction: Transaction, limits: &Arc<Limits>) -> Store<CallState> {
         #[cfg(feature = "wasi")]
-        let wasi = plugin.needs_wasi.then(|| crate::imports::wasi::InertWasi::new(self.settings.max_handles));
+        let wasi = plugin.needs_wasi.then(|| super::imports::wasi::InertWasi::new(self.settings.max_handles));
         #[cfg(not(feature = "wasi"))]
         let _ = plugin.needs_wasi;
         let state = CallState {
@@ -158,7 +158,7 @@ impl Warm {
 
 /// Calls the export that the request is for.
 fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> wasmtime::Result<FromPlugin<Answer>> {
-    let exports = plugin.im_conversation_groups_conversation_groups();
+    let exports = plugin.im_conversation_groups_operations();
     Ok(match request {
         Request::CreateConversationGroup(params) => exports
             .call_create_conversation_group(store, &params.group_name, &borrowed(&params.conversation_id_list))?
@@ -188,10 +188,10 @@ fn call(plugin: &Plugin, store: &mut Store<CallState>, request: &Request) -> was
             .call_set_conversation_custom_data(store, &params.custom_data, &borrowed(&params.conversation_id_list))?
             .map(results),
         Request::GetConversationListByFilter(query) => {
-            let filter = exported::ConversationFilter {
+            let filter = operations::ConversationFilter {
                 conversation_type: query.filter.conversation_type.map(|kind| match kind {
-                    ConversationType::C2c => exported::ConversationType::C2c,
-                    ConversationType::Group => exported::ConversationType::Group,
+                    ConversationType::C2c => types::ConversationType::C2c,
+                    ConversationType::Group => types::ConversationType::Group,
                 }),
                 group_name: query.filter.conversation_group.as_deref(),
                 mark_type: query.filter.mark_type,
@@ -281,16 +281,16 @@ fn json_string_bytes(text: &str) -> usize {
     "\"\",".len() + text.bytes().map(bytes).sum::<usize>()
 }
 
-fn check_refusal(refusal: exported::OperationError) -> Result<Answer, Ended> {
-    let exported::OperationError { code, desc } = refusal;
+fn check_refusal(refusal: types::OperationError) -> Result<Answer, Ended> {
+    let types::OperationError { code, desc } = refusal;
     if code == 0 {
         return Err(Ended::Plugin(Box::new(PluginFault::answer("it refused with code 0, which means success"))));
     }
     Err(Ended::Refused(OperationError { code, desc: made_for_people(desc, MAX_REASON_CHARS) }))
 }
 
-fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
-    let result = |result: exported::ConversationOperationResult| ConversationOperationResult {
+fn results(results: Vec<types::ConversationOperationResult>) -> Answer {
+    let result = |result: types::ConversationOperationResult| ConversationOperationResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
         result_info: made_for_people(result.result_info, MAX_REASON_CHARS),
@@ -298,8 +298,8 @@ fn results(results: Vec<exported::ConversationOperationResult>) -> Answer {
     Answer::Results(results.into_iter().map(result).collect())
 }
 
-fn page(page: exported::ConversationPage) -> Answer {
-    let conversation = |conversation: exported::Conversation| Conversation {
+fn page(page: types::ConversationPage) -> Answer {
+    let conversation = |conversation: types::Conversation| Conversation {
         conversation_id: conversation.conversation_id,
         conversation_group_list: conversation.group_names,
         custom_data: conversation.custom_data,
@@ -312,8 +312,8 @@ fn page(page: exported::ConversationPage) -> Answer {
     })
 }
 
-fn found(results: Vec<exported::ConversationSearchResult>) -> Answer {
-    let result = |result: exported::ConversationSearchResult| ConversationSearchResult {
+fn found(results: Vec<types::ConversationSearchResult>) -> Answer {
+    let result = |result: types::ConversationSearchResult| ConversationSearchResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
         result_info: made_for_people(result.result_info, MAX_REASON_CHARS),

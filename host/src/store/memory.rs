@@ -205,7 +205,7 @@ impl Store for MemoryStore {
                 checker.conversation(&data.conversation_id, data.marks, &data.custom_data, number(*position));
             }
             for change in &user.log {
-                checker.logged(number(change.version.0), Ok(change.events.len()));
+                checker.logged(number(change.version.0), Ok(Some(change.events.len())));
             }
         }
         Ok(checker.finish())

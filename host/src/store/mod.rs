@@ -8,6 +8,9 @@ mod memory;
 mod overlay;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod record;
+mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transaction;
@@ -23,6 +26,7 @@ pub use self::address::{check_address, without_password};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
+pub use settings::PostgresSettings;
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStore;
 pub use transaction::{
@@ -33,7 +37,6 @@ pub use verify::Verified;
 pub use watch::{EventListener, Watch, Watchers};
 
 use crate::model::{Change, ConversationData, EventId, History, LoggedChange, Origin, UserId, UserState, Version};
-use crate::settings::PostgresSettings;
 
 /// The most members that one [`Store::page`] or [`Store::page_of_data`] answers.
 pub const MAX_PAGE: u32 = 1000;
@@ -142,7 +145,8 @@ pub enum CommitOutcome {
 pub enum Changes {
     /// All changes since, in order, or the first of them.
     Since(Vec<LoggedChange>),
-    /// The log does not reach back that far, or is not that far yet: the state as a whole instead.
+    /// The change log does not reach back that far, is not that far yet, or holds a change that only a later version of this
+    /// program can read: the state as a whole instead.
     Full(Versioned<UserState>),
 }
 
@@ -395,13 +399,6 @@ pub fn open_read_only(url: &str, postgres: &PostgresSettings) -> StoreResult<Arc
         #[cfg(feature = "postgres")]
         Location::Postgres => Ok(Arc::new(PostgresStore::open_read_only(url, postgres)?)),
     }
-}
-
-/// A part of a change as the log keeps it.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-fn encode<T: serde::Serialize>(value: &T) -> StoreResult<String> {
-    serde_json::to_string(value)
-        .map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("could not encode a change: {error}")))
 }
 
 /// Whether a log of a history that holds `oldest` to `current` has everything that a reader who saw `after` has missed.

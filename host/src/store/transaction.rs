@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::overlay::{Overlay, Resolved, StagedGroup};
 use super::{GroupEntry, MAX_PAGE, Member, Memberships, Store, StoreError, StoreResult, Versioned};
 use crate::model::{Change, ConversationData, DeletionReason, UserId, Version};
-use crate::settings::SandboxSettings;
 
 /// The longest group name that a plugin can store, in bytes. What callers may use is a setting, and less.
 pub const MAX_GROUP_NAME_BYTES: usize = 256;
@@ -18,7 +17,7 @@ pub const MAX_CUSTOM_DATA_BYTES: usize = 4096;
 
 /// The most groups that a plugin can give to a user, and the most lookups (ids times groups) of one operation: what one
 /// import costs the host is bounded by these, whatever the deadline says.
-pub const MAX_GROUPS: usize = 1000;
+pub const MAX_GROUPS: u32 = 1000;
 const MAX_LOOKUPS: usize = 1_000_000;
 
 /// What a string or an entry costs the host beside its bytes.
@@ -38,9 +37,9 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// The bounds of the default settings.
+    /// Those of the default settings.
     fn default() -> Self {
-        SandboxSettings::default().bounds()
+        Self { max_ids: 10_000, max_changes: 10_000, max_result_bytes: 4 << 20, max_held_bytes: 16 << 20 }
     }
 }
 
@@ -135,6 +134,12 @@ impl Transaction {
         self.reading
     }
 
+    /// What one call may ask for and stage.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// The names of all groups, in the order they were created.
     ///
     /// # Errors
@@ -171,7 +176,7 @@ impl Transaction {
         if names.iter().any(|existing| existing == name) {
             return Err(TransactionError::GroupExists);
         }
-        if names.len() >= MAX_GROUPS {
+        if names.len() >= MAX_GROUPS as usize {
             return Err(Fault::OutOfBounds(format!("wanted more than {MAX_GROUPS} groups for one user")).into());
         }
         let mut seen = HashSet::new();
@@ -325,7 +330,7 @@ impl Transaction {
         self.check_ids(ids)?;
         let Distinct { ids: distinct, places } = Distinct::of(ids);
         // So few that they are not too many lookups whatever groups there are.
-        let few = distinct.len() <= MAX_LOOKUPS / MAX_GROUPS;
+        let few = distinct.len() <= MAX_LOOKUPS / MAX_GROUPS as usize;
         let names = if few && self.changes.is_empty() { Vec::new() } else { self.list_groups()? };
         if distinct.len().saturating_mul(names.len()) > MAX_LOOKUPS {
             let (ids, groups) = (distinct.len(), names.len());

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use super::record;
 use super::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
 use crate::model::{Positions, UserId, Version};
 
@@ -142,8 +144,8 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// An entry of the change log: how many changes it has, or why it cannot be read.
-    pub(super) fn logged(&mut self, version: i64, changes: Result<usize, String>) {
+    /// An entry of the change log: how many changes it has, if this version of the program can tell, or why it cannot be read.
+    pub(super) fn logged(&mut self, version: i64, changes: Result<Option<usize>, String>) {
         self.verified.changes += 1;
         self.check(|user, wrong| {
             let version_before = user.logged.replace(version);
@@ -154,7 +156,7 @@ impl<'a> Checker<'a> {
                 wrong(format!("the change log begins with version {version}"));
             }
             match changes {
-                Ok(0) => wrong(format!("the change log has no change for version {version}")),
+                Ok(Some(0)) => wrong(format!("the change log has no change for version {version}")),
                 Ok(_) => {}
                 Err(reason) => wrong(format!("the change log's entry for version {version} cannot be read: {reason}")),
             }
@@ -204,10 +206,9 @@ fn is_text(text: &str, max: usize) -> bool {
     !text.is_empty() && text.len() <= max && !text.contains(char::is_control)
 }
 
-/// How many changes an encoded entry of the change log has.
+/// How many changes a record of the change log has; `None` for a record of a later version.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) fn decode(origin: &str, events: &str) -> Result<usize, String> {
-    let decoded = serde_json::from_str::<crate::model::Origin>(origin)
-        .and_then(|_| serde_json::from_str::<Vec<crate::model::Change>>(events));
-    decoded.map(|changes| changes.len()).map_err(|error| error.to_string())
+pub(super) fn decode(origin: &str, events: &str) -> Result<Option<usize>, String> {
+    let decoded = record::decode_origin(origin).and_then(|_| record::decode_events(events));
+    decoded.map(|changes| changes.map(|changes| changes.len())).map_err(|error| error.to_string())
 }

@@ -8,13 +8,12 @@ extern crate alloc;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use test_guests::group_store::{StoreError, remove_conversations};
+use test_guests::group_store::{LookupError, remove_conversations};
 
 test_guests::plugin!(|_, ids| {
     let names = ["bob/Work", "../bob", "../bob/Work", "bob:Work", "%", "' OR ''='"];
     let outcomes = names.map(|name| match remove_conversations(name, ids) {
-        Err(StoreError::NoSuchGroup) => "no such group",
-        Err(StoreError::GroupExists) => "the group exists",
+        Err(LookupError::NoSuchGroup) => "no such group",
         Ok(removed) if removed.contains(&true) => "removed",
         Ok(_) => "not in the group",
     });

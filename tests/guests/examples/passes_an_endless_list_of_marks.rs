@@ -7,11 +7,11 @@ extern crate alloc;
 
 use alloc::string::ToString;
 
-use test_guests::answer;
-use test_guests::mark_store::{ConversationData, set_conversation_data};
+use test_guests::annotation_store::set_annotations;
+use test_guests::{Annotation, answer};
 
 test_guests::plugin!(|_, ids| {
-    let one = ConversationData { conversation_id: "c2c_a".to_string(), marks: 1, custom_data: "x".to_string() };
-    let count = set_conversation_data(&alloc::vec![&one; 300_000]);
+    let one = Annotation { conversation_id: "c2c_a".to_string(), marks: 1, custom_data: "x".to_string() };
+    let count = set_annotations(&alloc::vec![&one; 300_000]);
     answer(ids, &alloc::format!("{count}"))
 });

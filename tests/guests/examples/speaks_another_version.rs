@@ -11,18 +11,18 @@ use alloc::vec::Vec;
 test_guests::bindings! {
     inline: "
         package im:conversation-groups@0.2.0;
-        interface conversation-groups {
+        interface operations {
             delete-conversations-from-group: func(
-                group-name: string, conversation-id-list: list<string>, force: bool,
+                group-name: string, conversation-ids: list<string>, force: bool,
             ) -> list<bool>;
         }
-        world plugin { export conversation-groups; }
+        world plugin { export operations; }
     ",
 }
 
 struct Plugin;
 
-impl bindings::exports::im::conversation_groups::conversation_groups::Guest for Plugin {
+impl bindings::exports::im::conversation_groups::operations::Guest for Plugin {
     fn delete_conversations_from_group(_: String, ids: Vec<String>, force: bool) -> Vec<bool> {
         alloc::vec![force; ids.len()]
     }

@@ -8,19 +8,20 @@ extern crate alloc;
 use alloc::format;
 use alloc::vec::Vec;
 
+use test_guests::Annotation;
+use test_guests::annotation_store::set_annotations;
 use test_guests::answer;
-use test_guests::mark_store::{ConversationData, set_conversation_data};
 
 test_guests::plugin!(|_, ids| {
     let custom_data = "x".repeat(4096);
     for batch in 0..20 {
-        let note = |number: u32| ConversationData {
+        let note = |number: u32| Annotation {
             conversation_id: format!("c2c_{batch}_{number}"),
             marks: 0,
             custom_data: custom_data.clone(),
         };
-        let data: Vec<ConversationData> = (0..400).map(note).collect();
-        set_conversation_data(&data.iter().collect::<Vec<_>>());
+        let data: Vec<Annotation> = (0..400).map(note).collect();
+        set_annotations(&data.iter().collect::<Vec<_>>());
     }
     answer(ids, "")
 });

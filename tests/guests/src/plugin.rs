@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::panic::PanicInfo;
 
-use crate::bindings::exports::im::conversation_groups::conversation_groups as exported;
+use crate::bindings::exports::im::conversation_groups::operations;
 use crate::bindings::im::conversation_groups::diagnostics;
 
-pub use crate::bindings::im::conversation_groups::{group_store, mark_store};
-pub use exported::{ConversationOperationResult, OperationError};
+pub use crate::bindings::im::conversation_groups::types::{Annotation, ConversationOperationResult, OperationError};
+pub use crate::bindings::im::conversation_groups::{annotation_store, group_store};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
@@ -94,16 +94,16 @@ fn not_tested<T>() -> Result<T, OperationError> {
 }
 
 /// Success for each id, or a refusal in the store's words.
-fn answer_changed<T>(ids: &[&str], changed: Result<T, group_store::StoreError>) -> Answer {
+fn answer_changed<T>(ids: &[&str], changed: Result<T, impl ToString>) -> Answer {
     match changed {
         Ok(_) => answer(ids, ""),
         Err(error) => refuse(1, &error.to_string()),
     }
 }
 
-impl<M: Misbehaves> exported::Guest for Plugin<M> {
-    fn create_conversation_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
-        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+impl<M: Misbehaves> operations::Guest for Plugin<M> {
+    fn create_conversation_group(group_name: String, conversation_ids: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_ids.iter().map(String::as_str).collect();
         answer_changed(&ids, group_store::create_group(&group_name, &ids))
     }
 
@@ -119,13 +119,13 @@ impl<M: Misbehaves> exported::Guest for Plugin<M> {
         not_tested()
     }
 
-    fn add_conversations_to_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
-        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+    fn add_conversations_to_group(group_name: String, conversation_ids: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_ids.iter().map(String::as_str).collect();
         answer_changed(&ids, group_store::add_conversations(&group_name, &ids))
     }
 
-    fn delete_conversations_from_group(group_name: String, conversation_id_list: Vec<String>) -> Answer {
-        let ids: Vec<&str> = conversation_id_list.iter().map(String::as_str).collect();
+    fn delete_conversations_from_group(group_name: String, conversation_ids: Vec<String>) -> Answer {
+        let ids: Vec<&str> = conversation_ids.iter().map(String::as_str).collect();
         if group_name == ATTACKED {
             M::DELETE(&group_name, &ids)
         } else {
@@ -142,14 +142,14 @@ impl<M: Misbehaves> exported::Guest for Plugin<M> {
     }
 
     fn get_conversation_list_by_filter(
-        _: exported::ConversationFilter,
+        _: operations::ConversationFilter,
         _: u64,
         _: u32,
-    ) -> Result<exported::ConversationPage, OperationError> {
+    ) -> Result<operations::ConversationPage, OperationError> {
         not_tested()
     }
 
-    fn search_conversations(_: Vec<String>) -> Result<Vec<exported::ConversationSearchResult>, OperationError> {
+    fn search_conversations(_: Vec<String>) -> Result<Vec<operations::ConversationSearchResult>, OperationError> {
         not_tested()
     }
 }

@@ -59,22 +59,22 @@
       (then (call $refuse))
       (else (call $answer (local.get $ids) (local.get $count)))))
 
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#create-conversation-group")
+  (func (export "im:conversation-groups/operations@0.1.0#create-conversation-group")
     (param i32 i32 i32 i32) (result i32)
     (call $create_group (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 64))
     (call $answer_changed (local.get 2) (local.get 3)))
 
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#get-conversation-group-list") (result i32)
+  (func (export "im:conversation-groups/operations@0.1.0#get-conversation-group-list") (result i32)
     (i32.store8 (i32.const 16) (i32.const 0))
     (call $list_groups (i32.const 20))
     (i32.const 16))
 
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#add-conversations-to-group")
+  (func (export "im:conversation-groups/operations@0.1.0#add-conversations-to-group")
     (param i32 i32 i32 i32) (result i32)
     (call $add_conversations (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 64))
     (call $answer_changed (local.get 2) (local.get 3)))
 
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#delete-conversations-from-group")
+  (func (export "im:conversation-groups/operations@0.1.0#delete-conversations-from-group")
     (param i32 i32 i32 i32) (result i32)
     ;; The only name that begins with W.
     (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 0x57))
@@ -82,17 +82,17 @@
     (call $remove_conversations (local.get 0) (local.get 1) (local.get 2) (local.get 3) (i32.const 64))
     (call $answer_changed (local.get 2) (local.get 3)))
 
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#delete-conversation-group")
+  (func (export "im:conversation-groups/operations@0.1.0#delete-conversation-group")
     (param i32 i32) (result i32) (call $refuse))
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#rename-conversation-group")
+  (func (export "im:conversation-groups/operations@0.1.0#rename-conversation-group")
     (param i32 i32 i32 i32) (result i32) (call $refuse))
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#mark-conversation")
+  (func (export "im:conversation-groups/operations@0.1.0#mark-conversation")
     (param i64 i32 i32 i32) (result i32) (call $refuse))
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#set-conversation-custom-data")
+  (func (export "im:conversation-groups/operations@0.1.0#set-conversation-custom-data")
     (param i32 i32 i32 i32) (result i32) (call $refuse))
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#get-conversation-list-by-filter")
+  (func (export "im:conversation-groups/operations@0.1.0#get-conversation-list-by-filter")
     (param i32 i32 i32 i32 i32 i32 i64 i64 i32) (result i32) (call $refuse))
-  (func (export "im:conversation-groups/conversation-groups@0.1.0#search-conversations")
+  (func (export "im:conversation-groups/operations@0.1.0#search-conversations")
     (param i32 i32) (result i32) (call $refuse))
 
   ;; Unless the attack has its own.

@@ -70,6 +70,6 @@ mod generated {
     }
 }
 
-pub(crate) use generated::contract::exports::im::conversation_groups::conversation_groups as exported;
+pub(crate) use generated::contract::exports::im::conversation_groups::operations as exported;
 pub(crate) use generated::contract::im::conversation_groups::group_store;
 pub(crate) use generated::sockets::wasi::sockets;

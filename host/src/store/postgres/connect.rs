@@ -19,7 +19,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection, Erro
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::statement::Trouble;
-use crate::settings::PostgresSettings;
+use crate::store::PostgresSettings;
 use crate::store::address::check_postgres;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 

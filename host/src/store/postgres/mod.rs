@@ -28,12 +28,13 @@ use self::follow::News;
 use self::history::Histories;
 use self::read::Questions;
 use self::statement::{Lease, Params, Statement, Trouble};
+use super::record::{self, Encoded};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Store,
     StoreCounts, StoreError, StoreErrorKind, StoreResult, Verified, Versioned, Watch,
 };
 use crate::model::{ConversationData, EventId, History, UserId, UserState};
-use crate::settings::PostgresSettings;
+use crate::store::PostgresSettings;
 
 /// The first pause before something is tried again; each next one is twice as long, up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -489,13 +490,9 @@ impl Store for PostgresStore {
             return Err(StoreError::new(StoreErrorKind::Unusable, message));
         }
         let Some(version) = commit.version() else { return Ok(CommitOutcome::Conflict) };
-        let prepared = Prepared {
-            version,
-            token: fastrand::u128(..).to_be_bytes().to_vec(),
-            origin: super::encode(&commit.origin)?,
-            events: super::encode(&commit.changes)?,
-            commit: &commit,
-        };
+        let Encoded { origin, events } = record::encode(&commit.origin, &commit.changes)?;
+        let prepared =
+            Prepared { version, token: fastrand::u128(..).to_be_bytes().to_vec(), origin, events, commit: &commit };
         let result = self.wait(self.shared.commit(&prepared));
         self.shared.committed.fetch_add(1, Ordering::Relaxed);
         match &result {

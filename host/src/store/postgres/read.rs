@@ -6,6 +6,7 @@ use tokio_postgres::types::{FromSql, Type};
 use super::history;
 use super::statement::{Statement, Trouble, column};
 use crate::model::{ConversationData, EventId, GroupState, History, LoggedChange, UserId, UserState, Version};
+use crate::store::record;
 use crate::store::{Changes, GroupEntry, GroupList, HeldAndSize, Member, Memberships, Versioned, log_reaches};
 
 /// The statements. `$1` is the user, but for those about all users.
@@ -289,7 +290,8 @@ pub(super) fn state(row: &Row) -> Decoded<UserState> {
     Ok(UserState { groups, conversations: conversations(row, 6)? })
 }
 
-/// The history, whether it was begun in another database, and the changes after an event; nothing when the log does not reach.
+/// The history, whether it was begun in another database, and the changes after an event; `None` if the change log does not reach,
+/// or has a record of a later version.
 pub(super) fn changes(row: &Row, after: EventId) -> Decoded<(History, bool, Option<Changes>)> {
     let history = column::<Option<&str>>(row, 6)?.map(history::decode).transpose()?;
     let history = history.ok_or_else(|| Trouble::Unreadable("the table convgroups.history is empty".to_owned()))?;
@@ -301,9 +303,12 @@ pub(super) fn changes(row: &Row, after: EventId) -> Decoded<(History, bool, Opti
     }
     let logged = column::<Vec<&str>>(row, 4)?.into_iter().zip(column::<Vec<&str>>(row, 5)?);
     let changes = column::<Vec<i64>>(row, 3)?.into_iter().zip(logged).map(|(version, (origin, events))| {
-        Ok(LoggedChange { version: checked_version(version)?, origin: json(origin)?, events: json(events)? })
+        let version = checked_version(version)?;
+        let origin = record::decode_origin(origin).map_err(unreadable)?;
+        let events = record::decode_events(events).map_err(unreadable)?;
+        Ok(events.map(|events| LoggedChange { version, origin, events }))
     });
-    Ok((history, elsewhere, Some(Changes::Since(changes.collect::<Decoded<_>>()?))))
+    Ok((history, elsewhere, changes.collect::<Decoded<Option<_>>>()?.map(Changes::Since)))
 }
 
 pub(super) fn users(row: &Row) -> Decoded<Vec<UserId>> {
@@ -329,6 +334,6 @@ where
     U::try_from(number).map_err(|_| Trouble::Unreadable(format!("{number} is out of its range")))
 }
 
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Decoded<T> {
-    serde_json::from_str(text).map_err(|error| Trouble::Unreadable(error.to_string()))
+fn unreadable(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Unreadable(error.to_string())
 }

@@ -12,6 +12,7 @@ use super::lock::OpenFiles;
 use super::read::group_id;
 use super::{describe, failed, history, marks};
 use crate::model::{Change, ConversationData, Positions, Version};
+use crate::store::record::Encoded;
 use crate::store::{Commit, CommitOutcome, StoreCounts, StoreError, StoreErrorKind, StoreResult, Watchers};
 
 /// The most commits that share a flush. More would make the first of them wait for little gain.
@@ -21,7 +22,7 @@ pub(super) const MAX_BATCH: usize = 256;
 pub(super) enum Job {
     Commit {
         commit: Commit,
-        logged: Option<Logged>,
+        logged: Option<Encoded>,
         reply: SyncSender<StoreResult<CommitOutcome>>,
     },
     /// Whether a change reaches the disk.
@@ -231,13 +232,7 @@ impl Committer {
 struct Prepared {
     commit: Commit,
     /// Nothing where the log begins anew after the commit.
-    logged: Option<Logged>,
-}
-
-/// What is logged of a commit, encoded.
-pub(super) struct Logged {
-    pub(super) origin: String,
-    pub(super) events: String,
+    logged: Option<Encoded>,
 }
 
 /// What a failure of SQLite, or of the file, means for a batch.
@@ -358,7 +353,7 @@ fn apply(connection: &Connection, prepared: &Prepared) -> Result<CommitOutcome, 
         apply_change(connection, user, change, &mut positions)?;
     }
     skip_group_ids(connection, user, left_out.next())?;
-    let Some(Logged { origin, events }) = logged else {
+    let Some(Encoded { origin, events }) = logged else {
         connection.prepare_cached("DELETE FROM log WHERE user = ?1")?.execute([user])?;
         return Ok(CommitOutcome::Committed(version));
     };

@@ -21,11 +21,11 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ffi};
 
-use self::commit::{Committer, Job, Logged, Progress};
+use self::commit::{Committer, Job, Progress};
 use self::lock::{Access, Lock, OpenFiles};
 use super::{
     Changes, Commit, CommitOutcome, GroupList, HeldAndSize, Member, Memberships, Store, StoreCounts, StoreError,
-    StoreErrorKind, StoreResult, Verified, Versioned, Watch,
+    StoreErrorKind, StoreResult, Verified, Versioned, Watch, record,
 };
 use crate::model::{ConversationData, EventId, History, UserId, UserState};
 
@@ -295,7 +295,7 @@ impl Store for SqliteStore {
     fn commit(&self, commit: Commit) -> StoreResult<CommitOutcome> {
         // Encoded here, on the caller's thread: the committer's time is everybody's.
         let logged = match commit.skip.versions {
-            0 => Some(Logged { origin: super::encode(&commit.origin)?, events: super::encode(&commit.changes)? }),
+            0 => Some(record::encode(&commit.origin, &commit.changes)?),
             _ => None,
         };
         self.ask(commit.deadline, |reply| Job::Commit { commit, logged, reply })

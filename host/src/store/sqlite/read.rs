@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::history;
 use crate::model::{ConversationData, EventId, GroupState, History, LoggedChange, UserId, UserState, Version};
+use crate::store::record;
 use crate::store::{
     Changes, GroupEntry, GroupList, HeldAndSize, MAX_BATCH, MAX_PAGE, Member, Memberships, Versioned, log_reaches,
 };
@@ -215,7 +216,12 @@ pub(super) fn changes(
             "SELECT version, origin, events FROM log WHERE user = ?1 AND version > ?2 ORDER BY version LIMIT ?3",
         )?;
         let changes = log.query_map(params![id, after.version.0, limit.min(MAX_BATCH)], logged_change)?;
-        Ok((history, Changes::Since(changes.collect::<Read<_>>()?)))
+        // What a later version has written and this one cannot say is part of the state.
+        let changes = match changes.collect::<Read<Option<_>>>()? {
+            Some(changes) => Changes::Since(changes),
+            None => Changes::Full(Versioned { version, value: state_of(transaction, id)? }),
+        };
+        Ok((history, changes))
     })
 }
 
@@ -315,13 +321,13 @@ fn member(row: &Row<'_>) -> Read<Member> {
     Ok(Member { conversation_id: row.get(0)?, position: row.get(1)? })
 }
 
-fn logged_change(row: &Row<'_>) -> Read<LoggedChange> {
+/// `None` for a record of a later version.
+fn logged_change(row: &Row<'_>) -> Read<Option<LoggedChange>> {
     let (origin, events): (String, String) = (row.get(1)?, row.get(2)?);
-    Ok(LoggedChange {
-        version: Version(row.get(0)?),
-        origin: serde_json::from_str(&origin).map_err(|error| invalid(1, error))?,
-        events: serde_json::from_str(&events).map_err(|error| invalid(2, error))?,
-    })
+    let version = Version(row.get(0)?);
+    let origin = record::decode_origin(&origin).map_err(|error| invalid(1, error))?;
+    let events = record::decode_events(&events).map_err(|error| invalid(2, error))?;
+    Ok(events.map(|events| LoggedChange { version, origin, events }))
 }
 
 /// Something in the file is not what this program writes.

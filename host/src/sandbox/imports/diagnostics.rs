@@ -1,7 +1,7 @@
 //! `diagnostics`: last words.
 
-use crate::bindings::diagnostics::Host;
 use crate::sandbox::CallState;
+use crate::sandbox::bindings::diagnostics::Host;
 
 /// More of a message than this is cut.
 const MAX_MESSAGE_BYTES: usize = 4096;

@@ -1,8 +1,9 @@
-//! `settings`: the limits in force.
+//! `limits`: the limits in force.
 
-use crate::bindings::settings::{Host, WhenFull};
 use crate::sandbox::CallState;
-use crate::settings;
+use crate::sandbox::bindings::limits::{Host, WhenFullPolicy};
+use crate::settings::WhenFull;
+use crate::store::{MAX_GROUPS, MAX_PAGE};
 
 impl Host for CallState {
     fn max_groups(&mut self) -> wasmtime::Result<u32> {
@@ -33,14 +34,14 @@ impl Host for CallState {
         Ok(self.limits.max_conversations_per_group)
     }
 
-    fn group_full(&mut self) -> wasmtime::Result<WhenFull> {
+    fn when_full(&mut self) -> wasmtime::Result<WhenFullPolicy> {
         Ok(match self.limits.when_full {
-            settings::WhenFull::Refuse => WhenFull::Refuse,
-            settings::WhenFull::EvictOldest => WhenFull::EvictOldest,
+            WhenFull::Refuse => WhenFullPolicy::Refuse,
+            WhenFull::EvictOldest => WhenFullPolicy::EvictOldest,
         })
     }
 
-    fn max_marked_conversations(&mut self) -> wasmtime::Result<u32> {
+    fn max_annotated_conversations(&mut self) -> wasmtime::Result<u32> {
         Ok(self.limits.max_marked_conversations)
     }
 
@@ -54,5 +55,21 @@ impl Host for CallState {
 
     fn allow_unusual_group_names(&mut self) -> wasmtime::Result<bool> {
         Ok(self.limits.allow_unusual_group_names)
+    }
+
+    fn max_ids_per_import(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.transaction.bounds().max_ids)
+    }
+
+    fn max_changes_per_call(&mut self) -> wasmtime::Result<u32> {
+        Ok(self.transaction.bounds().max_changes)
+    }
+
+    fn max_groups_per_user(&mut self) -> wasmtime::Result<u32> {
+        Ok(MAX_GROUPS)
+    }
+
+    fn max_members_per_page(&mut self) -> wasmtime::Result<u32> {
+        Ok(MAX_PAGE)
     }
 }
