@@ -126,6 +126,43 @@ fn every_test_file_and_command_that_a_page_names_is_there() {
 }
 
 #[test]
+fn rooms_of_the_library_import_only_from_those_that_the_architecture_allows() {
+    let page = text("ARCHITECTURE.md");
+    let (_, table) = page.split_once("| room | imports from |\n").expect("the table is there");
+    let mut allowed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in table.lines().skip(1).take_while(|row| row.starts_with("| ")) {
+        let (rooms, from) = row.trim_matches('|').split_once(" | ").expect("two cells");
+        for room in quoted(rooms) {
+            // Above or below, never both.
+            assert!(quoted(from).iter().all(|other| allowed.contains_key(other)), "{row}: a circle, or a wrong order");
+            allowed.insert(room, quoted(from));
+        }
+    }
+    let mut checked = BTreeSet::new();
+    for (file, text) in sources() {
+        let Some(path) = file.strip_prefix("host/src/").filter(|path| *path != "lib.rs") else { continue };
+        let room = path.split('/').next().expect("a name").trim_end_matches(".rs");
+        if ["fuzzing", "measure"].contains(&room) {
+            continue;
+        }
+        let from = allowed.get(room).unwrap_or_else(|| panic!("{room} is not in the table"));
+        // What tests at the end of a file import is not the room's.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let code = code.split("#[cfg(all(test").next().unwrap_or_default();
+        let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        for used in lines.flat_map(|line| line.split("crate::").skip(1)) {
+            let end = used.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(used.len());
+            let used = &used[..end];
+            // The crate's own name ends in the same way, and macros of other crates are written so.
+            let is_room = allowed.contains_key(used);
+            assert!(!is_room || used == room || from.contains(used), "{file}: {room} imports from {used}");
+        }
+        checked.insert(room.to_owned());
+    }
+    assert!(checked.len() > 10, "{checked:?}");
+}
+
+#[test]
 fn every_promise_names_what_attacks_it_and_what_came_of_it() {
     let page = text("docs/promises.md");
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise |"));
