@@ -88,7 +88,7 @@ fn moved(directory: &Path, name: &str, file: &[u8]) -> Option<Vec<u8>> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let imported = import(&into, false, || Ok(Arc::clone(&store)), 100);
     if let Err(failed) = imported {
-        assert!(matches!(&failed, cli::Failed::Run(reason) if !reason.is_empty()), "{failed:?}");
+        assert!(matches!(&failed, Failed::Run(reason) if !reason.is_empty()), "{failed:?}");
         assert_eq!(store.users(None, 1), Ok(Vec::new()), "{failed:?}");
         return None;
     }

@@ -270,7 +270,7 @@ fn a_middleware_imports_and_exports_the_operations_with_the_same_types() {
     let (imports, exports): (Vec<_>, Vec<_>) =
         (world.imports.keys().map(name).collect(), world.exports.keys().map(name).collect());
     let operations = "im:conversation-groups/operations@0.1.0".to_owned();
-    assert_eq!(exports, [operations.clone()]);
+    assert_eq!(exports, std::slice::from_ref(&operations));
     assert!(imports.contains(&operations), "{imports:?}");
     // Types that were defined in an interface which is imported and exported would be two types each.
     let defined = |name: &str| resolve.packages[package].interfaces[name];
