@@ -1049,8 +1049,8 @@ fn a_change_log_record_of_a_later_version_is_read_as_a_full_snapshot() {
         let directory = temporary();
         let path = directory.path().join("store.db");
         let store = Arc::new(SqliteStore::open(&path).expect("opens"));
-        create(&*store, "alice", 0, "Work");
-        create(&*store, "alice", 1, "Home");
+        create(&store, "alice", 0, "Work");
+        create(&store, "alice", 1, "Home");
         let other = Connection::open(&path).expect("opens");
         other.execute("UPDATE log SET events = ?1 WHERE version = 2", [record]).expect("changes the record");
         let mut reader = EventReader::new(store.clone(), user("alice"), Version(0));
@@ -1061,7 +1061,7 @@ fn a_change_log_record_of_a_later_version_is_read_as_a_full_snapshot() {
         store.verify(&mut |line| found.push(line)).expect("it can be read");
         assert_eq!(found, [] as [String; 0], "a later version's record is not corrupt");
         // This version goes on, and so does the reader.
-        create(&*store, "alice", 2, "Friends");
+        create(&store, "alice", 2, "Friends");
         let events = reader.read().expect("reads");
         assert!(matches!(events.as_slice(), [Event::Change(change)] if change.version == Version(3)), "{events:?}");
     }
