@@ -18,11 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::auth::{Caller, now};
 use super::client::Client;
-use super::gate::Counted;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
+use super::tally::Counted;
 use super::{App, RequestId, sdk};
-use convgroups_host::call::CallContext;
 use convgroups_host::events::{Event, EventReader, POLL_INTERVAL};
 use convgroups_host::marks::{self, Form};
 use convgroups_host::model::{EventId, UserId};
@@ -105,7 +104,7 @@ async fn open(
         return Err(Rejection::overloaded("the server is stopping"));
     }
     let Wanted { after, form } = wanted(headers, query)?;
-    app.gate.check_snapshots(&caller.user)?;
+    app.rates.check_snapshots(&caller.user)?;
     let many = "you have too many event streams open";
     let counted = app.streams_of_users.count(&caller.user).ok_or_else(|| Rejection::overloaded(many))?;
     let too_many = || Rejection::overloaded("there are too many event streams, try again later");
@@ -297,24 +296,20 @@ impl Feed {
     /// Reads the change log once, as a call of this user: it waits in the per-user queue, because it may return a full
     /// snapshot.
     async fn read(&self) -> Result<Vec<sse::Event>, Rejection> {
-        let (host, reader, request_id) = (self.app.host.clone(), Arc::clone(&self.reader), self.id.clone());
-        let (gate, user, form) = (Arc::clone(&self.app.gate), self.user.clone(), self.form);
-        let work = move |deadline| {
-            let context = CallContext { request_id, deadline: Some(deadline) };
-            let encode = |reader: &EventReader, events: Vec<Event>| {
-                let (mut encoded, mut snapshots) = (Vec::with_capacity(events.len()), 0);
-                for event in &events {
-                    let Encoded { event, snapshot_bytes } = encode(event, reader.id(event), form);
-                    snapshots += snapshot_bytes.unwrap_or(0);
-                    encoded.push(event);
-                }
-                // Here and not after `run`: this work continues if the client has gone, and then nothing follows it.
-                gate.charge_snapshot(&user, snapshots);
-                encoded
-            };
-            host.read_events(&mut reader.lock(), BUFFER, context, encode)
+        let (rates, user, form) = (Arc::clone(&self.app.rates), self.user.clone(), self.form);
+        let encode = move |reader: &EventReader, events: Vec<Event>| {
+            let (mut encoded, mut snapshots) = (Vec::with_capacity(events.len()), 0);
+            for event in &events {
+                let Encoded { event, snapshot_bytes } = encode(event, reader.id(event), form);
+                snapshots += snapshot_bytes.unwrap_or(0);
+                encoded.push(event);
+            }
+            // Here and not after the read: the read finishes if the client has gone, and then nothing follows it.
+            rates.charge_snapshot(&user, snapshots);
+            encoded
         };
-        Ok(self.app.gate.run(&self.user, &self.id, work).await??)
+        let context = self.app.call_context(&self.id)?;
+        Ok(self.app.host.read_events_async(Arc::clone(&self.reader), BUFFER, context, encode).await?)
     }
 }
 

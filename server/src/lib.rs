@@ -34,16 +34,17 @@ mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod gate;
 mod metrics;
 mod openapi;
 mod ops;
+mod rates;
 mod rejection;
 mod reload;
 mod rest;
 mod sdk;
 pub mod settings;
 mod strict;
+mod tally;
 mod tls;
 pub mod usersig;
 
@@ -73,13 +74,14 @@ pub use self::auth::{KEYS_VARIABLE, KeySource};
 use self::client::{Client, Proxies, Scheme};
 use self::connection::Connections;
 pub use self::descriptors::raise_limit_of_open_files;
-use self::gate::{Gate, Tally};
 use self::metrics::{Label, Metrics};
+use self::rates::RateLimits;
 use self::rejection::{Outcome, Rejection};
 pub use self::reload::Reloader;
 use self::settings::ServerSettings;
 pub use self::settings::Settings;
-use convgroups_host::call::{Host, new_request_id};
+use self::tally::Tally;
+use convgroups_host::call::{CallContext, Host, new_request_id};
 use convgroups_host::model::UserId;
 
 /// The header that carries a request's id in every answer.
@@ -94,7 +96,7 @@ struct App {
     auth: Authenticator,
     proxies: RwLock<Proxies>,
     warnings: Warnings,
-    gate: Arc<Gate>,
+    rates: Arc<RateLimits>,
     metrics: Metrics,
     streams: Arc<Semaphore>,
     streams_of_users: Tally,
@@ -112,6 +114,15 @@ impl App {
     async fn stopping(&self) {
         // The sender is here, so that this ends only with the value.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// The context in which a request runs as a call.
+    fn call_context(&self, request_id: &str) -> Result<CallContext, Rejection> {
+        if self.is_stopping() {
+            return Err(Rejection::overloaded("the server is stopping"));
+        }
+        let max_of_user = Some(self.settings.max_calls_per_user);
+        Ok(CallContext { request_id: request_id.to_owned(), max_of_user, ..CallContext::default() })
     }
 
     fn heartbeat(&self) -> Duration {
@@ -231,16 +242,14 @@ impl Server {
             )));
         }
         let cors = cors(&server.allowed_origins)?;
-        let gate = Arc::new(Gate::new(host.call_settings(), server));
         let lost_log_lines = Arc::new(OnceLock::<Arc<AtomicU64>>::new());
         let metrics = Metrics::new(&host, {
-            let (gate, store, lost) = (Arc::clone(&gate), Arc::clone(host.store()), Arc::clone(&lost_log_lines));
+            let (host, lost) = (host.clone(), Arc::clone(&lost_log_lines));
             move || metrics::State {
                 lost_log_lines: lost.get().map_or(0, |lines| lines.load(Ordering::Relaxed)),
-                running: gate.running(),
-                max_running: gate.max_running(),
-                waiting: gate.waiting(),
-                store: store.counts(),
+                calls: host.call_counts(),
+                max_running: host.max_concurrent(),
+                store: host.store().counts(),
             }
         });
         descriptors::check(server.max_connections, host.max_concurrent());
@@ -248,7 +257,7 @@ impl Server {
             auth: Authenticator::new(&settings.auth, loaded, metrics.throttled_signatures.clone()),
             proxies: RwLock::new(proxies),
             warnings: Warnings::default(),
-            gate,
+            rates: Arc::new(RateLimits::new(server)),
             metrics,
             streams: Arc::new(Semaphore::new(server.max_event_streams as usize)),
             streams_of_users: Tally::new(server.max_event_streams_per_user),
@@ -307,11 +316,10 @@ impl Server {
             () = stop => {
                 let until = Instant::now() + patience;
                 tracing::info!("stopping: calls in flight may finish, new ones are refused");
-                app.gate.close();
                 app.stopping.send_replace(true);
                 let served = serving.await;
                 // Calls whose client has gone are finished all the same.
-                if tokio::time::timeout_at(until.into(), app.gate.finished()).await.is_err() {
+                if tokio::time::timeout_at(until.into(), app.host.idle()).await.is_err() {
                     tracing::warn!("calls were still running when the time to stop was over");
                 }
                 served

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::exposition::{Format, prometheus_text};
 use super::rejection::Outcome;
-use convgroups_host::call::{Host, Spent};
+use convgroups_host::call::{CallCounts, Host, Spent};
 use convgroups_host::store::StoreCounts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -158,9 +158,8 @@ impl Metrics {
 /// What is measured when somebody looks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
-    pub(super) running: u64,
-    pub(super) max_running: u64,
-    pub(super) waiting: u64,
+    pub(super) calls: CallCounts,
+    pub(super) max_running: u32,
     pub(super) lost_log_lines: u64,
     pub(super) store: StoreCounts,
 }
@@ -175,14 +174,14 @@ impl std::fmt::Debug for Measured {
 
 impl Collector for Measured {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let State { running, max_running, waiting, lost_log_lines, store } = (self.0)();
+        let State { calls, max_running, lost_log_lines, store } = (self.0)();
         let mut gauge = |name, help, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
-        gauge("calls_running", "Calls that run, each with a slot of the sandbox's pool", running)?;
-        gauge("calls_running_max", "Calls that may run at a time", max_running)?;
-        gauge("calls_waiting", "Calls that wait for their turn", waiting)?;
+        gauge("calls_running", "Calls that run, each with a slot of the sandbox's pool", calls.running.into())?;
+        gauge("calls_running_max", "Calls that may run at a time", max_running.into())?;
+        gauge("calls_waiting", "Calls that wait for earlier calls of their user or for a permit", calls.queued.into())?;
         gauge("store_connections", "Open connections to the database", store.connections)?;
         gauge("store_connections_in_use", "Connections to the database that are in use", store.connections_in_use)?;
         gauge(

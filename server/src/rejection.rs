@@ -127,16 +127,6 @@ impl Rejection {
         let rejection = Self::new(StatusCode::SERVICE_UNAVAILABLE, code::OVERLOADED, Outcome::Overloaded, desc);
         Self { retry_after: Some(1), ..rejection }
     }
-
-    pub(super) fn timed_out(what: &str, request_id: &str) -> Self {
-        let desc = format!("the call took too long; it waited for {what}; nothing was changed (request {request_id})");
-        Self::new(StatusCode::GATEWAY_TIMEOUT, host_code::TIMED_OUT, Outcome::TimedOut, desc)
-    }
-
-    pub(super) fn internal(request_id: &str) -> Self {
-        let desc = format!("the server failed (request {request_id})");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, host_code::INTERNAL, Outcome::HostFailed, desc)
-    }
 }
 
 impl From<UserSigError> for Rejection {
@@ -157,10 +147,13 @@ impl From<CallError> for Rejection {
             // The plugin's answer, as good as any other.
             Failure::Refused(_) => (StatusCode::OK, Outcome::Refused),
             Failure::Plugin(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::PluginFailed),
-            Failure::Host(HostFault::Overloaded) => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Overloaded),
+            Failure::Host(HostFault::Overloaded | HostFault::UserBusy) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Outcome::Overloaded)
+            }
             Failure::Host(HostFault::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Conflict),
             Failure::Host(HostFault::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, Outcome::TimedOut),
             Failure::Host(HostFault::Store(_)) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::StoreFailed),
+            Failure::Host(HostFault::Aborted) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::HostFailed),
         };
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Self { status, code: error.code(), desc: error.desc(), outcome, retry_after }

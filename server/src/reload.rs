@@ -93,7 +93,7 @@ impl Reload {
                     self.apply(&settings);
                 }
             }
-            self.app.gate.tidy();
+            self.app.rates.tidy();
             self.reload_keys(is_asked).await;
             self.reload_certificate(is_asked).await;
         }

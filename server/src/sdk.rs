@@ -18,7 +18,6 @@ use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, json};
 use convgroups_host::api::{Method, Request};
-use convgroups_host::call::CallContext;
 use convgroups_host::marks::Form;
 
 const API: &str = "v1";
@@ -52,7 +51,7 @@ pub(super) async fn call(
 /// The caller of a request to `/v1`.
 pub(super) fn authenticate(app: &App, client: Client, headers: &HeaderMap) -> Result<Caller, Rejection> {
     let caller = app.auth.authenticate(client.address, signature(headers)?)?;
-    app.gate.check_rate(Some(&caller.user))?;
+    app.rates.check_rate(Some(&caller.user))?;
     Ok(caller)
 }
 
@@ -119,12 +118,7 @@ async fn answer(
     // A method without parameters may be called without a body.
     let params = if body.is_empty() { "{}" } else { &body };
     let request = Request::from_json(method, params)?;
-    let (host, user, context) = (app.host.clone(), caller.user.clone(), id.to_owned());
-    let call = move |deadline| {
-        let context = CallContext { request_id: context, deadline: Some(deadline) };
-        host.call_with(&user, &request, context)
-    };
-    let reply = app.gate.run(&caller.user, id, call).await??;
+    let reply = app.host.call_async(&caller.user, request, app.call_context(id)?).await?;
     app.metrics.call_succeeded(&reply.spent, reply.attempts, reply.version.is_some());
     Ok(reply.to_json_with(form.unwrap_or_default()))
 }

@@ -393,7 +393,7 @@ fn opening_an_event_stream_waits_in_the_per_user_queue_and_counts_as_a_call() {
         }
         assert_eq!(server.events("bob", "", None).expect().event, "full");
         let waiting = scope.spawn(|| server.try_events(&sign("alice"), "", None).expect_err("in vain").outcome());
-        eventually("it waits with the call", || server.metric("convgroups_calls_running") == 2);
+        eventually("it waits with the call", || server.metric("convgroups_calls_waiting") == 1);
         let refused = server.try_events(&sign("alice"), "", None).expect_err("there are two already");
         assert_eq!(refused.outcome(), (503, 60018));
         assert_eq!(waiting.join().expect("no panic"), (504, 50005));

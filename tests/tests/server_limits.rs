@@ -1,9 +1,13 @@
 //! How much one caller may take, and what is answered when it is more.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use convgroups_host::MemoryStore;
+use convgroups_host::model::UserId;
+use convgroups_host::store::{Commit, CommitOutcome, Store, StoreResult};
 use convgroups_tests::gated::GatedStore;
+use convgroups_tests::meddled::{MeddledStore, Meddler};
 use convgroups_tests::server::{Reply, Setup, TestServer, eventually};
 use convgroups_tests::user;
 use serde_json::{Value, json};
@@ -124,7 +128,7 @@ fn what_neither_runs_nor_waits_is_turned_away_at_once() {
 }
 
 #[test]
-fn a_call_whose_turn_does_not_come_is_told_so_and_changes_nothing() {
+fn a_call_that_gets_no_permit_before_its_deadline_is_rejected_and_changes_nothing() {
     let store = GatedStore::new(Arc::new(MemoryStore::new()));
     let setup = Setup::default().store(store.clone()).with(|settings| {
         settings.calls.max_concurrent = 1;
@@ -148,7 +152,7 @@ fn a_call_whose_turn_does_not_come_is_told_so_and_changes_nothing() {
 }
 
 #[test]
-fn one_user_cannot_take_all_turns() {
+fn one_user_cannot_take_all_permits() {
     let store = GatedStore::new(Arc::new(MemoryStore::new()));
     let setup = Setup::default().store(store.clone()).with(|settings| settings.server.max_calls_per_user = 2);
     let server = setup.start();
@@ -156,9 +160,10 @@ fn one_user_cannot_take_all_turns() {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| server.sdk("alice", "createConversationGroup", &create("Work")));
         store.wait_for(1);
-        // It waits for the first, in the user's lane.
+        // It waits for the first, in the per-user queue.
         let second = scope.spawn(|| server.sdk("alice", "createConversationGroup", &create("Play")));
-        eventually("both are in", || server.metric("convgroups_calls_running") == 2);
+        eventually("both are in", || server.metric("convgroups_calls_waiting") == 1);
+        assert_eq!(server.metric("convgroups_calls_running"), 1, "a queued call holds no permit");
         let reply = list(&server, "alice");
         assert_eq!((reply.outcome(), reply.header("retry-after")), ((503, 60018), Some("1")));
         // A back end that calls for her is no exception, and for others there is room.
@@ -170,4 +175,50 @@ fn one_user_cannot_take_all_turns() {
         assert_eq!(second.join().expect("no panic").outcome(), (200, 0));
     });
     assert_eq!(list(&server, "alice").json()["data"], json!(["Work", "Play"]));
+}
+
+/// Commits take their time, and who commits is noted.
+#[derive(Debug, Default)]
+struct SlowCommits(Mutex<Vec<UserId>>);
+
+impl SlowCommits {
+    /// Whose commits began, in order.
+    fn order(&self) -> Vec<UserId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Meddler for SlowCommits {
+    fn read(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
+    fn commit(&self, store: &dyn Store, commit: Commit) -> StoreResult<CommitOutcome> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(commit.user.clone());
+        std::thread::sleep(Duration::from_millis(50));
+        store.commit(commit)
+    }
+}
+
+#[test]
+fn a_user_does_not_wait_behind_the_queued_calls_of_other_users() {
+    const PERMITS: u32 = 8;
+    let store = MeddledStore::with(Arc::new(MemoryStore::new()), SlowCommits::default());
+    let setup = Setup::default().store(store.clone()).with(|settings| settings.calls.max_concurrent = PERMITS);
+    let server = setup.start();
+    let others: Vec<String> = (0..8).map(|number| format!("user{number}")).collect();
+    let call = |user: &str, group: &str| server.sdk(user, "createConversationGroup", &create(group)).outcome();
+    let call = &call;
+    std::thread::scope(|scope| {
+        for (user, number) in others.iter().flat_map(|user| (0..16).map(move |number| (user, number))) {
+            scope.spawn(move || assert_eq!(call(user, &format!("group {number}")), (200, 0), "{user}"));
+        }
+        eventually("most are queued", || server.metric("convgroups_calls_waiting") > 64);
+        let before = store.order().len();
+        assert_eq!(call("alice", "Work"), (200, 0));
+        let order = store.order();
+        let overtaken_by = order.iter().position(|user| user.as_str() == "alice").expect("it is here") - before;
+        // The calls that ran already, and one more for each permit.
+        assert!(overtaken_by <= 2 * PERMITS as usize, "alice waited for {overtaken_by} commits");
+    });
 }

@@ -1,5 +1,7 @@
 //! Why a call failed, and whose failure it was.
 
+use std::fmt;
+
 use crate::api::OperationError;
 use crate::sandbox::PluginFault;
 use crate::store::StoreError;
@@ -50,9 +52,16 @@ pub enum HostFault {
     /// More calls wait than may wait.
     #[error("too many calls are waiting, try again later")]
     Overloaded,
-    /// The time for the call was used up.
+    /// The user has as many calls in flight as one user may have, see
+    /// [`CallContext::max_of_user`](crate::call::CallContext::max_of_user).
+    #[error("too many of your calls are in flight, try again later")]
+    UserBusy,
+    /// The call's deadline passed.
     #[error("the call took too long; it waited for {0}")]
-    TimedOut(&'static str),
+    TimedOut(Waiting),
+    /// The call ended without a result: it panicked, or the runtime that it ran on has stopped.
+    #[error("the call ended without a result")]
+    Aborted,
     /// Other hosts kept changing the same user's groups.
     #[error("the user's groups were changed by others {attempts} times while the call ran")]
     Busy {
@@ -64,15 +73,43 @@ pub enum HostFault {
     Store(#[from] StoreError),
 }
 
+/// What a call was waiting for, or doing, when its deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Waiting {
+    /// Earlier calls of the same user.
+    PerUserQueue,
+    /// A permit: as many calls as allowed were running.
+    Permit,
+    /// The plugin.
+    Plugin,
+    /// The store.
+    Store,
+    /// An attempt without a conflict with another host.
+    Attempt,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::PerUserQueue => "earlier calls of the same user",
+            Self::Permit => "a permit",
+            Self::Plugin => "the plugin",
+            Self::Store => "the store",
+            Self::Attempt => "an attempt without a conflict",
+        })
+    }
+}
+
 impl CallError {
     /// The code to answer the caller with.
     #[must_use]
     pub fn code(&self) -> i32 {
         match &self.failure {
             Failure::Refused(refusal) => refusal.code,
-            Failure::Host(HostFault::Overloaded | HostFault::Busy { .. }) => code::OVERLOADED,
+            Failure::Host(HostFault::Overloaded | HostFault::UserBusy | HostFault::Busy { .. }) => code::OVERLOADED,
             Failure::Host(HostFault::TimedOut(_)) => code::TIMED_OUT,
-            Failure::Plugin(_) | Failure::Host(HostFault::Store(_)) => code::INTERNAL,
+            Failure::Plugin(_) | Failure::Host(HostFault::Store(_) | HostFault::Aborted) => code::INTERNAL,
         }
     }
 
@@ -88,6 +125,8 @@ impl CallError {
                 format!("the store failed, and whether the change was kept is not known (request {id})")
             }
             Failure::Host(HostFault::Store(_)) => format!("the store failed, and nothing was changed (request {id})"),
+            // What it had done by then is not known.
+            Failure::Host(HostFault::Aborted) => format!("the host failed (request {id})"),
             Failure::Host(fault) => format!("{fault}; nothing was changed (request {id})"),
         }
     }

@@ -1,18 +1,17 @@
-//! One call from request to durable answer: admission, lane, transaction, sandbox, commit, and again on a conflict.
+//! One call from request to durable result: admission, transaction, sandbox, commit, and a retry after a conflict.
 
 mod admission;
 mod error;
 mod json;
-mod lanes;
 mod session;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admission::{Admission, Turn};
-pub use error::{CallError, Failure, HostFault, code};
+pub use admission::CallCounts;
+use admission::{Admission, InFlight};
+pub use error::{CallError, Failure, HostFault, Waiting, code};
 pub use json::{BadRequest, CallLine, parse_object};
-use lanes::{Lane, Lanes};
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
 use crate::api::{
@@ -43,7 +42,6 @@ struct Shared {
     max_request_bytes: usize,
     keep: u32,
     admission: Admission,
-    lanes: Lanes,
     runner: Runner,
 }
 
@@ -62,6 +60,14 @@ pub struct Reply<T = Answer> {
     pub memory_bytes: usize,
     /// Where the time went, all runs together.
     pub spent: Spent,
+}
+
+/// A [`CallContext`] with nothing left open.
+#[derive(Clone, Debug)]
+struct Context {
+    request_id: String,
+    deadline: Instant,
+    max_of_user: Option<u32>,
 }
 
 /// Why a host cannot be built.
@@ -170,7 +176,6 @@ impl HostBuilder {
                 max_request_bytes,
                 keep: settings.events.keep_per_user,
                 admission,
-                lanes: Lanes::default(),
                 runner,
             }),
         })
@@ -255,12 +260,85 @@ impl Host {
         context: CallContext,
         operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
     ) -> Result<Reply<T>, CallError> {
-        let CallContext { request_id, deadline } = context;
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
-        self.shared.call(user, name, &request_id, deadline, operations).map_err(|failure| {
-            self.shared.log(user, name, &request_id, &failure);
-            CallError { request_id, failure }
-        })
+        self.run(user, name, context, |shared, context| shared.run(user, name, context, operations))
+    }
+
+    /// Runs work on this thread, as a call of this user.
+    fn run<T>(
+        &self,
+        user: &UserId,
+        name: &str,
+        context: CallContext,
+        work: impl FnOnce(&Shared, &Context) -> Result<T, Failure>,
+    ) -> Result<T, CallError> {
+        let context = self.shared.resolve(context);
+        let result = self.shared.wait(user, &context).and_then(|_in_flight| work(&self.shared, &context));
+        self.shared.finish(user, name, context, result)
+    }
+
+    /// As [`Host::call`], without blocking the thread while the call waits; it then runs on one of tokio's threads for blocking
+    /// work. If the future is dropped, a waiting call leaves its queue, and a running call finishes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with a timer.
+    #[cfg(feature = "tokio")]
+    pub async fn call_async(&self, user: &UserId, request: Request, context: CallContext) -> Result<Reply, CallError> {
+        let name = request.method().name();
+        self.transact_async(user, name, context, move |session| session.call(&request)).await
+    }
+
+    /// As [`Host::transact`], without blocking the thread, see [`Host::call_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::call`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with a timer.
+    #[cfg(feature = "tokio")]
+    pub async fn transact_async<T: Send + 'static>(
+        &self,
+        user: &UserId,
+        name: &'static str,
+        context: CallContext,
+        operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted> + Send + 'static,
+    ) -> Result<Reply<T>, CallError> {
+        let work = {
+            let user = user.clone();
+            move |shared: &Shared, context: &Context| shared.run(&user, name, context, operations)
+        };
+        self.run_async(user, name, context, work).await
+    }
+
+    /// Runs work on a thread for blocking work, as a call of this user.
+    #[cfg(feature = "tokio")]
+    async fn run_async<T: Send + 'static>(
+        &self,
+        user: &UserId,
+        name: &str,
+        context: CallContext,
+        work: impl FnOnce(&Shared, &Context) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let context = self.shared.resolve(context);
+        let result = match self.shared.wait_async(user, &context).await {
+            Err(failure) => Err(failure),
+            Ok(in_flight) => {
+                let (shared, span, context) = (Arc::clone(&self.shared), tracing::Span::current(), context.clone());
+                let running = tokio::task::spawn_blocking(move || {
+                    let result = span.in_scope(|| work(&shared, &context));
+                    drop(in_flight);
+                    result
+                });
+                running.await.unwrap_or(Err(Failure::Host(HostFault::Aborted)))
+            }
+        };
+        self.shared.finish(user, name, context, result)
     }
 
     /// Reads a user's changes from after an event on. See [`EventReader::new`] for events of which only the version is known.
@@ -282,30 +360,47 @@ impl Host {
         context: CallContext,
         encode: impl FnOnce(&EventReader, Vec<Event>) -> T,
     ) -> Result<T, CallError> {
-        let CallContext { request_id, deadline } = context;
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.calls.timeout());
-        let read = self
-            .shared
-            .enter(reader.user(), deadline)
-            .and_then(|_entered| reader.read_some(limit).map_err(HostFault::Store))
-            .map(|events| encode(reader, events));
-        read.map_err(|fault| {
-            let failure = Failure::Host(fault);
-            self.shared.log(reader.user(), "events", &request_id, &failure);
-            CallError { request_id, failure }
-        })
+        let user = reader.user().clone();
+        self.run(&user, EVENTS, context, |_, _| read(reader, limit, encode))
+    }
+
+    /// As [`Host::read_events`], without blocking the thread, see [`Host::call_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::read_events`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with a timer.
+    #[cfg(feature = "tokio")]
+    pub async fn read_events_async<T: Send + 'static>(
+        &self,
+        reader: Arc<parking_lot::Mutex<EventReader>>,
+        limit: u32,
+        context: CallContext,
+        encode: impl FnOnce(&EventReader, Vec<Event>) -> T + Send + 'static,
+    ) -> Result<T, CallError> {
+        let user = reader.lock().user().clone();
+        let work = move |_: &Shared, _: &Context| read(&mut reader.lock(), limit, encode);
+        self.run_async(&user, EVENTS, context, work).await
+    }
+
+    /// The calls that run and wait now.
+    #[must_use]
+    pub fn call_counts(&self) -> CallCounts {
+        self.shared.admission.counts()
+    }
+
+    /// Waits until no call runs or waits.
+    pub async fn idle(&self) {
+        self.shared.admission.idle().await;
     }
 
     /// How many calls run at a time; more wait.
     #[must_use]
     pub fn max_concurrent(&self) -> u32 {
         self.shared.calls.max_concurrent
-    }
-
-    /// How calls are admitted and repeated.
-    #[must_use]
-    pub fn call_settings(&self) -> &CallSettings {
-        &self.shared.calls
     }
 
     /// The limits of the feature that are in force.
@@ -537,33 +632,57 @@ enum Attempt<T> {
 }
 
 impl Shared {
-    /// Waits in the user's queue, then for a permit.
-    fn enter(&self, user: &UserId, deadline: Instant) -> Result<(Turn<'_>, Lane<'_>), HostFault> {
-        let place = self.admission.queue().ok_or(HostFault::Overloaded)?;
-        // The lane before the turn, so that the waiting calls of one user do not keep others from theirs.
-        let lane = self.lanes.enter(user, deadline).ok_or(HostFault::TimedOut("earlier calls of the same user"))?;
-        let turn = place.start(deadline).ok_or(HostFault::TimedOut("a turn"))?;
-        Ok((turn, lane))
+    /// Fills in what a caller left open.
+    fn resolve(&self, context: CallContext) -> Context {
+        let CallContext { request_id, deadline, max_of_user } = context;
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.calls.timeout());
+        Context { request_id, deadline, max_of_user }
     }
 
-    fn call<T>(
+    /// Waits in the user's queue, then for a permit.
+    fn wait(&self, user: &UserId, context: &Context) -> Result<InFlight, Failure> {
+        let admitted = self.admission.admit(user, context.max_of_user)?;
+        Ok(admitted.wait(context.deadline).map_err(HostFault::TimedOut)?)
+    }
+
+    #[cfg(feature = "tokio")]
+    async fn wait_async(&self, user: &UserId, context: &Context) -> Result<InFlight, Failure> {
+        let admitted = self.admission.admit(user, context.max_of_user)?;
+        Ok(admitted.wait_async(context.deadline).await.map_err(HostFault::TimedOut)?)
+    }
+
+    /// Logs a failure and gives it the ID of its call.
+    fn finish<T>(
         &self,
         user: &UserId,
         name: &str,
-        request_id: &str,
-        deadline: Instant,
+        context: Context,
+        result: Result<T, Failure>,
+    ) -> Result<T, CallError> {
+        result.map_err(|failure| {
+            self.log(user, name, &context.request_id, &failure);
+            CallError { request_id: context.request_id, failure }
+        })
+    }
+
+    /// Runs a call that has its permit, until it is committed or has failed.
+    fn run<T>(
+        &self,
+        user: &UserId,
+        name: &str,
+        context: &Context,
         mut operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
     ) -> Result<Reply<T>, Failure> {
+        let Context { request_id, deadline, .. } = context;
         let _span = tracing::error_span!("call", request_id, %user, method = name).entered();
-        let _entered = self.enter(user, deadline)?;
         let mut spent = Spent::default();
         for attempt in 1..=self.calls.max_attempts {
-            match self.attempt(user, request_id, deadline, &mut spent, &mut operations)? {
+            match self.attempt(user, request_id, *deadline, &mut spent, &mut operations)? {
                 Attempt::Done(answer, version, memory_bytes) => {
-                    let request_id = request_id.to_owned();
+                    let request_id = request_id.clone();
                     return Ok(Reply { answer, version, request_id, attempts: attempt, memory_bytes, spent });
                 }
-                Attempt::Conflict => back_off(attempt, deadline),
+                Attempt::Conflict => back_off(attempt, *deadline),
             }
         }
         Err(HostFault::Busy { attempts: self.calls.max_attempts }.into())
@@ -579,7 +698,7 @@ impl Shared {
         operations: &mut impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
     ) -> Result<Attempt<T>, Failure> {
         if Instant::now() >= deadline {
-            return Err(HostFault::TimedOut("a run without conflict").into());
+            return Err(HostFault::TimedOut(Waiting::Attempt).into());
         }
         let transaction = Transaction::new(Arc::clone(&self.store), user.clone(), self.bounds);
         let mut session = Session::new(self, transaction);
@@ -593,7 +712,7 @@ impl Shared {
             (_, Err(Ended::Plugin(fault))) => return Err(Failure::Plugin(fault)),
             (_, Err(Ended::Conflict)) => return Ok(Attempt::Conflict),
             (_, Err(Ended::Store(error))) => return Err(HostFault::Store(error).into()),
-            (_, Err(Ended::SlowStore)) => return Err(HostFault::TimedOut("the store").into()),
+            (_, Err(Ended::SlowStore)) => return Err(HostFault::TimedOut(Waiting::Store).into()),
             (Err(_), Ok(_)) => {
                 let desc = "the operations were interrupted by what another session ended with".to_owned();
                 return Err(Failure::Refused(OperationError { code: code::INTERNAL, desc }));
@@ -605,7 +724,7 @@ impl Shared {
         };
         let started = Instant::now();
         if started >= deadline {
-            return Err(HostFault::TimedOut("the plugin").into());
+            return Err(HostFault::TimedOut(Waiting::Plugin).into());
         }
         let method = methods.iter().map(|method| method.name()).collect::<Vec<_>>().join("+");
         let commit = Commit {
@@ -645,9 +764,25 @@ impl Shared {
                 output = %fault.output,
                 "the plugin failed"
             ),
+            Failure::Host(HostFault::UserBusy) => tracing::debug!(request_id, user, method, "rejected"),
+            Failure::Host(fault @ HostFault::Overloaded) => {
+                tracing::warn!(request_id, user, method, fault = %fault, "rejected");
+            }
             Failure::Host(fault) => tracing::error!(request_id, user, method, fault = %fault, "the host failed"),
         }
     }
+}
+
+/// What log lines and metrics call the reading of events.
+const EVENTS: &str = "events";
+
+fn read<T>(
+    reader: &mut EventReader,
+    limit: u32,
+    encode: impl FnOnce(&EventReader, Vec<Event>) -> T,
+) -> Result<T, Failure> {
+    let events = reader.read_some(limit).map_err(HostFault::Store)?;
+    Ok(encode(reader, events))
 }
 
 /// Waits a little, by chance, so that hosts in conflict do not meet again in step.

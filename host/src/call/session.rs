@@ -143,19 +143,22 @@ impl<'a> Session<'a> {
     }
 }
 
-/// When a call has to be over, and what it is called in answers and logs.
+/// When a call has to end, what it is called in results and logs, and how many calls of its user it may join.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// The id of the call.
     pub request_id: String,
     /// When to stop waiting; nothing for the time that the settings give from now on.
     pub deadline: Option<Instant>,
+    /// The most calls that its user may have in flight, this one included; beyond them, the call is rejected
+    /// ([`HostFault::UserBusy`](super::HostFault::UserBusy)). `None`: only the host's own limits count.
+    pub max_of_user: Option<u32>,
 }
 
 impl Default for CallContext {
     /// An id of its own, and the time that the settings give.
     fn default() -> Self {
-        Self { request_id: new_request_id(), deadline: None }
+        Self { request_id: new_request_id(), deadline: None, max_of_user: None }
     }
 }
 

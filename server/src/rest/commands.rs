@@ -16,7 +16,7 @@ use convgroups_host::api::{
     Answer, Conversation, ConversationFilter, ConversationListQuery, ConversationOperationResult, ConversationPage,
     Conversations, CustomData, GroupAndConversations, GroupName, Mark as MarkParameters, Rename, Request,
 };
-use convgroups_host::call::{CallContext, Interrupted, Session, code, parse_object};
+use convgroups_host::call::{Interrupted, Session, code, parse_object};
 use convgroups_host::model::UserId;
 
 /// The most conversations on one page of `get_contact_group`.
@@ -112,16 +112,12 @@ impl Call<'_> {
     async fn answer<T: Serialize + Send + 'static>(
         &self,
         from_account: &str,
-        mut operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted> + Send + 'static,
+        operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted> + Send + 'static,
     ) -> Answered {
         let user = UserId::new(from_account)
             .map_err(|error| Rejection::bad_request(code::INVALID_PARAMETER, format!("From_Account: {error}")))?;
-        let (host, name, owner, request_id) = (self.app.host.clone(), self.name, user.clone(), self.id.to_owned());
-        let work = move |deadline| {
-            let context = CallContext { request_id, deadline: Some(deadline) };
-            host.transact(&owner, name, context, |session| operations(session))
-        };
-        let reply = self.app.gate.run(&user, self.id, work).await??;
+        let context = self.app.call_context(self.id)?;
+        let reply = self.app.host.transact_async(&user, self.name, context, operations).await?;
         self.app.metrics.call_succeeded(&reply.spent, reply.attempts, reply.version.is_some());
         Ok((ok(reply.answer), user))
     }

@@ -131,7 +131,7 @@ fn authorize(app: &App, client: Client, query: &str) -> Result<(), Rejection> {
         let desc = format!("the parameter contenttype is {form:?}, must be json");
         return Err(Rejection::bad_request(code::MALFORMED_URL, desc));
     }
-    app.gate.check_rate(None)
+    app.rates.check_rate(None)
 }
 
 /// What every answer has beside its own fields.
