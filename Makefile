@@ -1,5 +1,5 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test soak fuzz check deny bench bench-http bench-scale attacks browser-test client-test openapi-test deploy-test tools setup postgres neighbours
+.PHONY: demo test embed soak fuzz check deny bench bench-http bench-scale attacks browser-test client-test openapi-test deploy-test tools setup postgres neighbours
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -15,6 +15,10 @@ demo: setup
 
 test: setup postgres neighbours
 	cargo test --release --locked --workspace --features convgroups/otlp
+
+# The programs that embed the library, built and run outside of the workspace as those of users are.
+embed: setup
+	cd examples/embed && cargo test --locked --features served --target-dir ../../target/embed
 
 # PostgreSQL and PgBouncer, for the tests of the store that is kept there: installed where they are missing and may be, as root
 # on Debian. Tests start servers of their own, or use the one that CONVGROUPS_TEST_POSTGRES_URL names.

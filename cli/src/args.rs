@@ -188,7 +188,6 @@ pub(crate) enum Output {
 #[derive(Debug, Args)]
 pub(crate) struct Call {
     /// The operation, as the SDK spells it (deleteConversationsFromGroup) or in kebab case.
-    #[arg(value_parser = method)]
     pub(crate) method: Method,
     /// Who calls.
     #[arg(long, value_name = "ID")]
@@ -263,11 +262,4 @@ pub(crate) struct Inspect {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-fn method(name: &str) -> Result<Method, String> {
-    Method::from_name(name).ok_or_else(|| {
-        let names = Method::ALL.map(Method::name).join(", ");
-        format!("the operations are {names}")
-    })
 }

@@ -12,8 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Instant;
 
-use convgroups_host::api::Request;
-use convgroups_host::call::{BadRequest, CallLine, code};
+use convgroups_host::api::{BadRequest, CallLine, Request, code};
 use convgroups_host::escape::json_for_people;
 use convgroups_host::{Failure, Host, UserId};
 use indicatif::ProgressBar;
@@ -311,9 +310,9 @@ fn work(host: &Host, scheduler: &Scheduler, answers: &Sender<Written>, output: O
 /// An answer for people, below what was asked.
 fn titled(user: &UserId, request: &Request, answer: &str) -> String {
     let subject = match request {
-        Request::CreateConversationGroup(params)
-        | Request::AddConversationsToGroup(params)
-        | Request::DeleteConversationsFromGroup(params) => format!(" {:?}", params.group_name),
+        Request::CreateConversationGroup(params) => format!(" {:?}", params.group_name),
+        Request::AddConversationsToGroup(params) => format!(" {:?}", params.group_name),
+        Request::DeleteConversationsFromGroup(params) => format!(" {:?}", params.group_name),
         Request::DeleteConversationGroup(params) => format!(" {:?}", params.group_name),
         Request::RenameConversationGroup(params) => format!(" {:?} to {:?}", params.old_name, params.new_name),
         Request::MarkConversation(params) => {
@@ -329,7 +328,8 @@ fn titled(user: &UserId, request: &Request, answer: &str) -> String {
             });
             group.into_iter().chain(marks).collect()
         }
-        Request::GetConversationGroupList | Request::SearchConversations(_) => String::new(),
+        // What has no other parameter than conversations, which the answer shows.
+        _ => String::new(),
     };
     format!("{user}: {}{subject}\n{answer}\n", request.method().name())
 }

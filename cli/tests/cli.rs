@@ -542,7 +542,7 @@ fn a_malformed_line_is_answered_with_its_number_and_a_reason_and_the_rest_goes_o
         (br#"{"user":"alice"}"#, "missing field `method`"),
         (br#"{"user":"","method":"getConversationGroupList"}"#, "the user id is empty"),
         (br#"{"user":7,"method":"getConversationGroupList"}"#, "user: invalid type: integer `7`"),
-        (br#"{"user":"alice","method":"nope"}"#, "method: there is no \"nope\""),
+        (br#"{"user":"alice","method":"nope"}"#, "method: there is no operation \"nope\""),
         (br#"{"user":"alice","method":"getConversationGroupList"} {}"#, "trailing characters"),
         (b"", "EOF while parsing"),
         (b"   ", "EOF while parsing"),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use arbitrary::Unstructured;
 use convgroups_fuzz::guests::{ANSWERS, GROWS, LOOPS, RECURSES, plugin};
 use convgroups_fuzz::{mutation, state, user};
-use convgroups_host::api::{Conversations, GroupAndConversations, Request};
+use convgroups_host::api::{CreateConversationGroup, DeleteConversationsFromGroup, Request, SearchConversations};
 use convgroups_host::settings::{CallSettings, SandboxSettings};
 use convgroups_host::{BuildError, Examiner, Failure, Host, MemoryStore, PluginSource, Settings};
 use libfuzzer_sys::fuzz_target;
@@ -76,14 +76,13 @@ fuzz_target!(init: examine_if_asked(), |input: &[u8]| {
 
 fn run(host: &Host) {
     let alice = user("alice");
-    let conversation_id_list = vec!["c2c_bob".to_owned(), "group_42".to_owned()];
-    let conversations = Conversations { conversation_id_list: conversation_id_list.clone() };
-    let group = GroupAndConversations { group_name: "Work".to_owned(), conversation_id_list };
-    for request in [
-        Request::CreateConversationGroup(group.clone()),
-        Request::DeleteConversationsFromGroup(group),
-        Request::SearchConversations(conversations),
-    ] {
+    let ids = ["c2c_bob", "group_42"];
+    let requests: [Request; 3] = [
+        CreateConversationGroup::new("Work", ids).into(),
+        DeleteConversationsFromGroup::new("Work", ids).into(),
+        SearchConversations::new(ids).into(),
+    ];
+    for request in requests {
         let before = state(host.store(), &alice);
         let reply = host.call(&alice, &request);
         let after = state(host.store(), &alice);

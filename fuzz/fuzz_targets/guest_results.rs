@@ -7,12 +7,13 @@ use std::cell::RefCell;
 use convgroups_fuzz::guests::{ANSWERS, IMAGE, STAGED, plugin};
 use convgroups_fuzz::{Renewed, commit, empty, host, patient_settings, state, user};
 use convgroups_host::api::{
-    Answer, ConversationListQuery, Conversations, CustomData, GroupAndConversations, GroupName, Mark, Method, Rename,
-    Request,
+    AddConversationsToGroup, Answer, ConversationFilter, CreateConversationGroup, DeleteConversationGroup,
+    DeleteConversationsFromGroup, GetConversationGroupList, GetConversationListByFilter, MarkConversation, Method,
+    RenameConversationGroup, Request, SearchConversations, SetConversationCustomData,
 };
 use convgroups_host::model::{Change, ConversationData};
 use convgroups_host::settings::SandboxSettings;
-use convgroups_host::{Failure, Host, PluginSource, Settings};
+use convgroups_host::{Failure, Host, Operation, PluginSource, Settings};
 use libfuzzer_sys::fuzz_target;
 
 /// Few, so that answers beyond it are found.
@@ -64,31 +65,21 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn request(method: u8, count: u8) -> Request {
-    let conversation_id_list: Vec<String> = (0..count % 4).map(|id| format!("c2c_{id}")).collect();
-    let group_name = "Work".to_owned();
-    let both =
-        GroupAndConversations { group_name: group_name.clone(), conversation_id_list: conversation_id_list.clone() };
+    let (group, ids) = ("Work", || (0..count % 4).map(|id| format!("c2c_{id}")));
     match Method::ALL[usize::from(method) % Method::ALL.len()] {
-        Method::CreateConversationGroup => Request::CreateConversationGroup(both),
-        Method::GetConversationGroupList => Request::GetConversationGroupList,
-        Method::DeleteConversationGroup => Request::DeleteConversationGroup(GroupName { group_name }),
-        Method::RenameConversationGroup => {
-            Request::RenameConversationGroup(Rename { old_name: group_name, new_name: "Play".to_owned() })
+        Method::CreateConversationGroup => CreateConversationGroup::new(group, ids()).into(),
+        Method::GetConversationGroupList => GetConversationGroupList::new().into(),
+        Method::DeleteConversationGroup => DeleteConversationGroup::new(group).into(),
+        Method::RenameConversationGroup => RenameConversationGroup::new(group, "Play").into(),
+        Method::AddConversationsToGroup => AddConversationsToGroup::new(group, ids()).into(),
+        Method::DeleteConversationsFromGroup => DeleteConversationsFromGroup::new(group, ids()).into(),
+        Method::MarkConversation => MarkConversation::new(1, true, ids()).into(),
+        Method::SetConversationCustomData => SetConversationCustomData::new(group, ids()).into(),
+        Method::GetConversationListByFilter => {
+            GetConversationListByFilter::new(ConversationFilter::default(), 0, u32::from(count)).into()
         }
-        Method::AddConversationsToGroup => Request::AddConversationsToGroup(both),
-        Method::DeleteConversationsFromGroup => Request::DeleteConversationsFromGroup(both),
-        Method::MarkConversation => {
-            Request::MarkConversation(Mark { mark_type: 1, enable_mark: true, conversation_id_list })
-        }
-        Method::SetConversationCustomData => {
-            Request::SetConversationCustomData(CustomData { custom_data: group_name, conversation_id_list })
-        }
-        Method::GetConversationListByFilter => Request::GetConversationListByFilter(ConversationListQuery {
-            filter: Default::default(),
-            next_seq: 0,
-            count: count.into(),
-        }),
-        Method::SearchConversations => Request::SearchConversations(Conversations { conversation_id_list }),
+        Method::SearchConversations => SearchConversations::new(ids()).into(),
+        other => unreachable!("no call of {other} is made here"),
     }
 }
 
@@ -97,7 +88,7 @@ fn request(method: u8, count: u8) -> Request {
 fn assert_fits(request: &Request, answer: &Answer) {
     let ids = request.conversation_ids();
     let bytes: usize = match (request, answer) {
-        (Request::GetConversationGroupList, Answer::GroupNames(names)) => names.iter().map(String::len).sum(),
+        (Request::GetConversationGroupList(_), Answer::GroupNames(names)) => names.iter().map(String::len).sum(),
         (Request::DeleteConversationGroup(_) | Request::RenameConversationGroup(_), Answer::Done) => 0,
         (Request::GetConversationListByFilter(query), Answer::Page(page)) => {
             assert!(page.conversation_list.len() <= query.count as usize);

@@ -6,12 +6,11 @@ use std::cell::RefCell;
 
 use convgroups_fuzz::{Renewed, empty, host, patient_settings, state};
 use convgroups_host::api::{
-    Answer, ConversationOperationResult, ConversationPage, ConversationSearchResult, Method, Request,
+    Answer, BadRequest, CallLine, ConversationOperationResult, ConversationPage, ConversationSearchResult, Method,
+    Request, code,
 };
-use convgroups_host::call::{BadRequest, CallLine, code};
 use convgroups_host::{Failure, Host, PluginSource, UserId};
 use libfuzzer_sys::fuzz_target;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -48,7 +47,8 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
         }
     };
     assert_form(line);
-    let again = Request::from_json(request.method(), &parameters(&request));
+    let again =
+        Request::from_json(request.method(), &serde_json::to_string(&request).expect("parameters have a JSON form"));
     assert_eq!(again.as_ref(), Ok(&request));
     let before = state(host.store(), &user);
     let reply = host.call(&user, &request);
@@ -120,18 +120,13 @@ fn assert_answers(method: Method, answer: &Answer, data: Option<Value>) {
         Method::GetConversationGroupList => assert_eq!(answer, &Answer::GroupNames(read(data))),
         Method::GetConversationListByFilter => {
             let page: ConversationPage = read(data);
-            assert!(page.next_seq.parse::<u64>().is_ok(), "{page:?}");
             assert_eq!(answer, &Answer::Page(page));
         }
         Method::SearchConversations => {
             let found: Vec<ConversationSearchResult> = read(data);
             assert_eq!(answer, &Answer::Found(found));
         }
-        Method::CreateConversationGroup
-        | Method::AddConversationsToGroup
-        | Method::DeleteConversationsFromGroup
-        | Method::MarkConversation
-        | Method::SetConversationCustomData => {
+        _ => {
             let results: Vec<ConversationOperationResult> = read(data);
             assert_eq!(answer, &Answer::Results(results));
         }
@@ -140,23 +135,4 @@ fn assert_answers(method: Method, answer: &Answer, data: Option<Value>) {
 
 fn read<T: DeserializeOwned>(data: Option<Value>) -> T {
     serde_json::from_value(data.expect("there is data")).expect("the data is of the method's kind")
-}
-
-/// The parameters of a request as JSON.
-fn parameters(request: &Request) -> String {
-    fn json(parameters: &impl Serialize) -> String {
-        serde_json::to_string(parameters).expect("texts and numbers have a JSON form")
-    }
-    match request {
-        Request::CreateConversationGroup(parameters)
-        | Request::AddConversationsToGroup(parameters)
-        | Request::DeleteConversationsFromGroup(parameters) => json(parameters),
-        Request::GetConversationGroupList => "{}".to_owned(),
-        Request::DeleteConversationGroup(parameters) => json(parameters),
-        Request::RenameConversationGroup(parameters) => json(parameters),
-        Request::MarkConversation(parameters) => json(parameters),
-        Request::SetConversationCustomData(parameters) => json(parameters),
-        Request::GetConversationListByFilter(parameters) => json(parameters),
-        Request::SearchConversations(parameters) => json(parameters),
-    }
 }

@@ -11,6 +11,7 @@ use axum::response::Response;
 use convgroups_fuzz::served::{KEPT, Served};
 use convgroups_fuzz::{Renewed, user};
 use convgroups_host::Version;
+use convgroups_host::api::{CreateConversationGroup, Request};
 use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -30,7 +31,8 @@ thread_local! {
 fn serve() -> (Served, String) {
     let served = Served::new();
     for number in 1..=VERSION {
-        let created = served.host.create_conversation_group(&user("alice"), format!("Group {number}"), ["c2c_bob"]);
+        let created =
+            served.host.call(&user("alice"), &CreateConversationGroup::new(format!("Group {number}"), ["c2c_bob"]));
         created.expect("there is room for a group");
     }
     let signature = served.sign("alice");

@@ -8,6 +8,7 @@
 //! ```
 //! use std::time::Duration;
 //!
+//! use convgroups_host::api::{CreateConversationGroup, DeleteConversationsFromGroup};
 //! use convgroups_host::{Host, MemoryStore, UserId, Version};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,10 +16,10 @@
 //! let host = Host::builder().store(MemoryStore::new()).build()?;
 //! let alice = UserId::new("alice")?;
 //!
-//! host.create_conversation_group(&alice, "Work", ["c2c_bob", "group_42"])?;
-//! let results = host.delete_conversations_from_group(&alice, "Work", ["c2c_bob", "c2c_eve"])?;
-//! assert_eq!(results[0].result_info, "");
-//! assert_eq!(results[1].result_info, "not in the group");
+//! host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob", "group_42"]))?;
+//! let reply = host.call(&alice, &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "c2c_eve"]))?;
+//! assert_eq!(reply.answer[0].result_info, "");
+//! assert_eq!(reply.answer[1].result_info, "not in the group");
 //!
 //! // What happened, from the beginning; a real reader would go on with `wait`.
 //! let mut events = host.events(alice, Version::default());
@@ -60,14 +61,14 @@ pub mod plugin;
 mod range;
 mod sandbox;
 #[cfg(feature = "openapi")]
-mod schema;
+pub mod schema;
 pub mod settings;
 pub mod store;
 
 pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
 pub use model::{EventId, History, UserId, Version};
 pub use plugin::{Examiner, PluginSource};
-pub use sandbox::{PluginFault, PluginFaultKind, PluginNeeds, UnusableCache};
+pub use sandbox::{Operation, PluginFault, PluginFaultKind, PluginNeeds, UnusableCache};
 pub use settings::Settings;
 pub use store::MemoryStore;
 #[cfg(feature = "postgres")]

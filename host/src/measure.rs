@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::api::{Answer, OperationError, Request};
-use crate::call::{BuildError, HostBuilder, Runner};
+use crate::api::{
+    Answer, ConversationOperationResult, DeleteConversationsFromGroup, Entries, Method, OperationError, Request,
+};
+use crate::call::BuildError;
 use crate::model::UserId;
 use crate::plugin::{self, Examiner, Plugin, PluginSource};
-use crate::sandbox::{Ended, Ran, Sandbox, Warm};
+use crate::sandbox::{self, Compiled, Ended, Operation, Ran, Sandbox};
 use crate::settings::{Limits, Settings};
 use crate::store::{Bounds, SqliteStore, Store, StoreResult, Transaction};
 
@@ -23,7 +25,7 @@ pub struct Bare {
 }
 
 /// An instance that is kept between calls.
-pub struct Kept<'a>(Warm, &'a Bare);
+pub struct Kept<'a>(sandbox::Kept, &'a Bare);
 
 impl std::fmt::Debug for Kept<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,8 +51,8 @@ impl Bare {
     /// # Panics
     ///
     /// When the call gives no answer.
-    pub fn fresh(&self, request: &Request) -> Answer {
-        let ran = self.sandbox.run(&self.plugin.compiled, self.transaction(), &self.limits, request);
+    pub fn fresh<O: Operation>(&self, operation: &O) -> O::Output {
+        let ran = operation.run(&self.sandbox, &self.plugin.compiled, self.transaction(), &self.limits);
         ran.expect("a benchmark's calls succeed").answer
     }
 
@@ -61,8 +63,8 @@ impl Bare {
     /// When there is no room for one.
     #[must_use]
     pub fn keep(&self) -> Kept<'_> {
-        let warm = Warm::new(&self.sandbox, &self.plugin.compiled, self.transaction(), &self.limits);
-        Kept(warm.expect("a benchmark has room for an instance"), self)
+        let kept = sandbox::Kept::new(&self.sandbox, &self.plugin.compiled, self.transaction(), &self.limits);
+        Kept(kept.expect("a benchmark has room for an instance"), self)
     }
 
     /// A transaction as calls get it.
@@ -79,8 +81,8 @@ impl Kept<'_> {
     /// # Panics
     ///
     /// When the call gives no answer.
-    pub fn call(&mut self, request: &Request) -> Answer {
-        self.0.call(self.1.transaction(), request).expect("a benchmark's calls succeed")
+    pub fn call(&mut self, deletion: &DeleteConversationsFromGroup) -> Vec<ConversationOperationResult> {
+        self.0.call(self.1.transaction(), deletion).expect("a benchmark's calls succeed")
     }
 }
 
@@ -93,27 +95,42 @@ pub fn open_without_group_commit(path: &Path) -> StoreResult<SqliteStore> {
     SqliteStore::open_with_batches(path, 1)
 }
 
-/// Rules that run in the host itself.
-pub type Rules = dyn Fn(&mut Transaction, &Limits, &Request) -> Result<Answer, OperationError> + Send + Sync;
+/// The reference plugin's rules, linked into this process.
+pub type Rules = fn(&mut Transaction, &Limits, &Request) -> Result<Answer, OperationError>;
 
-/// What runs requests without a sandbox.
-#[derive(Clone)]
-pub(crate) struct Native(Arc<Rules>);
-
-impl Native {
-    pub(crate) fn run(&self, mut transaction: Transaction, limits: &Limits, request: &Request) -> Result<Ran, Ended> {
-        let started = Instant::now();
-        let answer = (self.0)(&mut transaction, limits, request).map_err(Ended::Refused)?;
-        let setup = Duration::ZERO;
-        Ok(Ran { answer, transaction, memory_bytes: 0, setup, guest: started.elapsed() })
-    }
+/// An operation that runs by rules linked into this process, without a sandbox.
+#[derive(Clone, Debug)]
+pub struct Native {
+    /// The operation.
+    pub request: Request,
+    /// The rules.
+    pub rules: Rules,
 }
 
-impl HostBuilder {
-    /// Runs calls by these rules, without a sandbox.
-    #[must_use]
-    pub fn natively(mut self, rules: Arc<Rules>) -> Self {
-        self.runner = Runner::Native(Native(rules));
-        self
+impl Operation for Native {
+    type Output = Answer;
+
+    fn method(&self) -> Method {
+        self.request.method()
+    }
+
+    fn run(
+        &self,
+        _: &Sandbox,
+        _: &Compiled,
+        mut transaction: Transaction,
+        limits: &Arc<Limits>,
+    ) -> Result<Ran<Answer>, Ended> {
+        let started = Instant::now();
+        let answer = (self.rules)(&mut transaction, limits, &self.request).map_err(Ended::Refused)?;
+        Ok(Ran { answer, transaction, memory_bytes: 0, setup: Duration::ZERO, guest: started.elapsed() })
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.request.text_bytes()
+    }
+
+    fn entries(&self) -> Option<Entries<'_>> {
+        self.request.entries()
     }
 }

@@ -1,7 +1,28 @@
-//! OpenAPI schemas of values whose JSON form is not that of their type.
+//! OpenAPI schemas of values whose JSON form is not that of their type, and how schemas refer to each other.
 
+use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, SchemaType, Type};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema};
+
+/// Schemas by their names, to which others refer.
+pub type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// A reference to the schema of a type, which is added to `schemas` with those it refers to.
+pub fn reference<T: ToSchema>(schemas: &mut Schemas) -> Ref {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
+    Ref::from_schema_name(T::name())
+}
+
+/// A list of a type that is referred to.
+pub fn list_of<T: ToSchema>(schemas: &mut Schemas) -> RefOr<Schema> {
+    ArrayBuilder::new().items(reference::<T>(schemas)).into()
+}
+
+/// A list of texts.
+pub(crate) fn strings() -> RefOr<Schema> {
+    ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String)).into()
+}
 
 /// Marks, one bit each: a number, or its digits in a string; negative if the client's numbers have a sign. What JavaScript
 /// prints for other numbers is refused, which a schema cannot say.

@@ -37,7 +37,7 @@ pub(super) async fn read_body(app: &App, body: Body) -> Result<String, Rejection
         Rejection::bad_request(code::MALFORMED_URL, "the request's body was cut off")
     })?;
     String::from_utf8(bytes.to_bytes().into()).map_err(|_| {
-        Rejection::bad_request(convgroups_host::call::code::MALFORMED_JSON, "the request's body is not valid UTF-8")
+        Rejection::bad_request(convgroups_host::api::code::MALFORMED_JSON, "the request's body is not valid UTF-8")
     })
 }
 

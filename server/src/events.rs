@@ -151,7 +151,7 @@ struct Wanted {
 fn wanted(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, Rejection> {
     let wrong = |what: &str| {
         let desc = format!("{what}: expected the id of an event, as 4-9f86d081884c7d65, or its version, as 4");
-        Rejection::bad_request(convgroups_host::call::code::INVALID_PARAMETER, desc)
+        Rejection::bad_request(convgroups_host::api::code::INVALID_PARAMETER, desc)
     };
     let read = |text: &str, what| text.parse::<EventId>().map_err(|_| wrong(what));
     let (mut after, mut form) = (None, None);
@@ -172,7 +172,7 @@ fn wanted(headers: &HeaderMap, query: Option<&str>) -> Result<Wanted, Rejection>
     }
     if headers.get_all("last-event-id").iter().count() > 1 {
         let desc = "the header Last-Event-ID is there more than once: expected once";
-        return Err(Rejection::bad_request(convgroups_host::call::code::INVALID_PARAMETER, desc));
+        return Err(Rejection::bad_request(convgroups_host::api::code::INVALID_PARAMETER, desc));
     }
     // The header is of a later moment: a browser that connects again sends both.
     let after = match headers.get("last-event-id").map(|header| header.to_str()) {

@@ -11,9 +11,7 @@ use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{
-    AdditionalProperties, AllOfBuilder, AnyOfBuilder, ArrayBuilder, ComponentsBuilder, Schema, Type,
-};
+use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, ComponentsBuilder, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Paths, Ref, RefOr,
@@ -21,13 +19,11 @@ use utoipa::openapi::{
 };
 
 use super::rest;
-use convgroups_host::api::{
-    ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult, Conversations,
-    CustomData, GroupAndConversations, GroupName, Mark, Method, Rename,
-};
+use convgroups_host::api::Method;
 use convgroups_host::events::FullState;
 use convgroups_host::hex::hex;
 use convgroups_host::model::LoggedChange;
+use convgroups_host::schema::{Schemas, reference};
 
 const JSON: &str = "application/json";
 const BEARER: &str = "UserSig";
@@ -63,12 +59,10 @@ fn names(known: &HeaderValue, etag: &HeaderValue) -> bool {
     })
 }
 
-type Schemas = Vec<(String, RefOr<Schema>)>;
-
 pub(super) fn document() -> OpenApi {
     let mut schemas = Vec::new();
     let mut paths = Paths::new();
-    for method in Method::ALL {
+    for &method in Method::ALL {
         paths.add_path_operation(format!("/v1/{}", method.name()), vec![HttpMethod::Post], sdk(method, &mut schemas));
     }
     paths.add_path_operation("/v1/events", vec![HttpMethod::Get], events(&mut schemas));
@@ -142,17 +136,6 @@ fn description() -> Operation {
         .build()
 }
 
-/// A reference to the schema of a type, which is put with the others, and all that it refers to.
-pub(super) fn reference<T: ToSchema>(schemas: &mut Schemas) -> Ref {
-    schemas.push((T::name().into_owned(), T::schema()));
-    T::schemas(schemas);
-    Ref::from_schema_name(T::name())
-}
-
-fn array(items: Ref) -> RefOr<Schema> {
-    ArrayBuilder::new().items(items).into()
-}
-
 fn integer() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer)
 }
@@ -172,65 +155,31 @@ struct Failed {
 }
 
 fn sdk(method: Method, schemas: &mut Schemas) -> Operation {
-    let results = |schemas: &mut Schemas| Some(array(reference::<ConversationOperationResult>(schemas)));
-    let (summary, params, data) = match method {
-        Method::CreateConversationGroup => (
-            "Creates a group and puts conversations into it",
-            Some(reference::<GroupAndConversations>(schemas)),
-            results(schemas),
-        ),
-        Method::GetConversationGroupList => {
-            ("The names of all groups", None, Some(ArrayBuilder::new().items(string()).into()))
-        }
-        Method::DeleteConversationGroup => ("Removes a group", Some(reference::<GroupName>(schemas)), None),
-        Method::RenameConversationGroup => ("Gives a group another name", Some(reference::<Rename>(schemas)), None),
-        Method::AddConversationsToGroup => {
-            ("Puts conversations into a group", Some(reference::<GroupAndConversations>(schemas)), results(schemas))
-        }
-        Method::DeleteConversationsFromGroup => {
-            ("Takes conversations out of a group", Some(reference::<GroupAndConversations>(schemas)), results(schemas))
-        }
-        Method::MarkConversation => {
-            ("Sets or clears marks of conversations", Some(reference::<Mark>(schemas)), results(schemas))
-        }
-        Method::SetConversationCustomData => {
-            ("Gives conversations custom data", Some(reference::<CustomData>(schemas)), results(schemas))
-        }
-        Method::GetConversationListByFilter => (
-            "Lists conversations in pages",
-            Some(reference::<ConversationListQuery>(schemas)),
-            Some(reference::<ConversationPage>(schemas).into()),
-        ),
-        Method::SearchConversations => (
-            "Tells which groups hold conversations",
-            Some(reference::<Conversations>(schemas)),
-            Some(array(reference::<ConversationSearchResult>(schemas))),
-        ),
+    let operation = method.schema();
+    schemas.extend(operation.schemas);
+    let codes = method.codes().iter().map(i32::to_string).collect::<Vec<_>>().join(", ");
+    let code = match codes.as_str() {
+        "" => "0, or the code of the rule that refused".to_owned(),
+        codes => format!("0, or the code of the rule that refused; the reference plugin's are {codes}"),
     };
     let mut answer = ObjectBuilder::new()
-        .property("code", integer().description(Some("0, or the code of the rule that refused")))
+        .property("code", integer().description(Some(code)))
         .property("desc", string().description(Some("Empty, or the reason")))
         .required("code")
         .required("desc");
-    if let Some(data) = data {
+    if let Some(data) = operation.data {
         answer = answer.property("data", data);
     }
-    let empty = || ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false))).into();
-    let params: RefOr<Schema> = params.map_or_else(empty, Into::into);
     let body = RequestBodyBuilder::new()
-        .content(JSON, ContentBuilder::new().schema(Some(params)).build())
+        .content(JSON, ContentBuilder::new().schema(Some(operation.parameters)).build())
         // A body that is missing has no parameters.
-        .required(Some(if method == Method::GetConversationGroupList { Required::False } else { Required::True }))
+        .required(Some(if operation.has_parameters { Required::True } else { Required::False }))
         .build();
-    let operation = match method {
-        Method::GetConversationListByFilter | Method::SearchConversations => {
-            OperationBuilder::new().parameter(mark_list_form())
-        }
-        _ => OperationBuilder::new(),
-    };
-    failures(operation)
+    let described = OperationBuilder::new();
+    let described = if operation.has_marks { described.parameter(mark_list_form()) } else { described };
+    failures(described)
         .operation_id(Some(method.name()))
-        .summary(Some(summary))
+        .summary(Some(method.summary()))
         .tag("SDK")
         .request_body(Some(body))
         .response("200", response("The plugin's answer: a success, or a refusal by a rule", answer))

@@ -3,7 +3,8 @@
 use axum::http::StatusCode;
 
 use super::usersig::UserSigError;
-use convgroups_host::call::{BadRequest, CallError, Failure, HostFault, code as host_code};
+use convgroups_host::api::{BadRequest, code as host_code};
+use convgroups_host::call::{CallError, Failure, HostFault};
 
 /// Codes of the server itself, with Tencent Cloud Chat's numbers (REST error codes, document 1047/34348).
 pub(super) mod code {

@@ -17,7 +17,7 @@ use super::client::Client;
 use super::metrics::Label;
 use super::rejection::{Outcome, Rejection, code};
 use super::{App, RequestId, json};
-use convgroups_host::api::{Method, Request};
+use convgroups_host::api::{Method, Request, UnknownMethod};
 use convgroups_host::marks::Form;
 
 const API: &str = "v1";
@@ -37,7 +37,7 @@ pub(super) async fn call(
     let started = Instant::now();
     // What is not UTF-8 names no method.
     let name = path.map(|Path(name)| name).unwrap_or_default();
-    let method = Method::ALL.into_iter().find(|method| method.name() == name);
+    let method = method_of(&name);
     let label = Label { api: API, method: method.map_or(UNKNOWN, Method::name) };
     let (answer, user) = match authenticate(&app, client, &headers) {
         Err(rejection) => (Err(rejection), None),
@@ -84,7 +84,7 @@ pub(super) fn signature(headers: &HeaderMap) -> Result<&str, Rejection> {
 pub(super) async fn wrong_verb(verb: HttpMethod, uri: Uri) -> Response {
     let allowed = match uri.path().strip_prefix("/v1/") {
         Some("events") | None => "GET, HEAD",
-        Some(name) if Method::ALL.into_iter().any(|method| method.name() == name) => "POST",
+        Some(name) if method_of(name).is_some() => "POST",
         Some(name) => return render(unknown(name)),
     };
     let path = uri.path();
@@ -93,9 +93,13 @@ pub(super) async fn wrong_verb(verb: HttpMethod, uri: Uri) -> Response {
     response
 }
 
+/// The operation of an address: only the SDK's spelling is one.
+fn method_of(name: &str) -> Option<Method> {
+    Method::ALL.iter().copied().find(|method| method.name() == name)
+}
+
 fn unknown(name: &str) -> Rejection {
-    let methods = Method::ALL.map(Method::name).join(", ");
-    Rejection::no_such_method(format!("there is no {name:?}, but {methods}"))
+    Rejection::no_such_method(UnknownMethod { name: name.to_owned() }.to_string())
 }
 
 async fn answer(

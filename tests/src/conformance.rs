@@ -83,7 +83,7 @@ fn settings(text: &str) -> Settings {
 fn answer(host: &Host, call: &str) -> (String, Option<String>) {
     let mut words = call.splitn(3, ' ');
     let user = words.next().and_then(|user| user.parse::<UserId>().ok()).expect("a call begins with a user");
-    let method = words.next().and_then(Method::from_name).expect("a call names a method");
+    let method: Method = words.next().and_then(|word| word.parse().ok()).expect("a call names a method");
     let params = unfold(words.next().unwrap_or("{}"));
 
     let request = match Request::from_json(method, &params) {
@@ -92,7 +92,10 @@ fn answer(host: &Host, call: &str) -> (String, Option<String>) {
     };
     let (answer, version) = match host.call(&user, &request) {
         Ok(reply) => (reply.to_json(), reply.version),
-        Err(error) => (error.to_json(), None),
+        Err(error) => {
+            assert!(method.codes().contains(&error.code()), "{method} is not known to be refused with {error:?}");
+            (error.to_json(), None)
+        }
     };
     (fold(&answer), version.map(|version| change(&**host.store(), &user, version)))
 }

@@ -1,7 +1,8 @@
 //! A reference: the rules and the store as a few lines over plain lists, with none of the project's machinery.
 
 use convgroups_host::api::{
-    Answer, ConversationOperationResult, CustomData, GroupAndConversations, GroupName, Mark, Rename, Request,
+    AddConversationsToGroup, Answer, ConversationOperationResult, CreateConversationGroup, DeleteConversationGroup,
+    DeleteConversationsFromGroup, MarkConversation, RenameConversationGroup, Request, SetConversationCustomData,
 };
 use convgroups_host::model::{ConversationData, GroupState, UserState};
 use convgroups_host::settings::{Limits, WhenFull};
@@ -101,9 +102,7 @@ impl Model {
                 }
                 self.note(&params.conversation_id_list, limits, |data| data.custom_data.clone_from(custom_data))
             }
-            Request::GetConversationGroupList
-            | Request::GetConversationListByFilter(_)
-            | Request::SearchConversations(_) => unimplemented_here(),
+            _ => unimplemented_here(),
         }
     }
 
@@ -224,24 +223,13 @@ pub fn some_change(random: &mut fastrand::Rng) -> Request {
             .map(|_| ["c2c_", "group_", "bad"][random.usize(..3)].to_owned() + &random.u8(..10).to_string())
             .collect()
     };
-    let both = |random: &mut fastrand::Rng| GroupAndConversations {
-        group_name: name(random),
-        conversation_id_list: ids(random),
-    };
     match random.u8(..14) {
-        10..13 => Request::MarkConversation(Mark {
-            mark_type: [0, 1, 3, 1 << 63][random.usize(..4)],
-            enable_mark: random.bool(),
-            conversation_id_list: ids(random),
-        }),
-        13 => Request::SetConversationCustomData(CustomData {
-            custom_data: ["", "x", "é", "\0", "long"][random.usize(..5)].to_owned(),
-            conversation_id_list: ids(random),
-        }),
-        0..2 => Request::CreateConversationGroup(both(random)),
-        2..6 => Request::AddConversationsToGroup(both(random)),
-        6..8 => Request::DeleteConversationsFromGroup(both(random)),
-        8 => Request::RenameConversationGroup(Rename { old_name: name(random), new_name: name(random) }),
-        _ => Request::DeleteConversationGroup(GroupName { group_name: name(random) }),
+        10..13 => MarkConversation::new([0, 1, 3, 1 << 63][random.usize(..4)], random.bool(), ids(random)).into(),
+        13 => SetConversationCustomData::new(["", "x", "é", "\0", "long"][random.usize(..5)], ids(random)).into(),
+        0..2 => CreateConversationGroup::new(name(random), ids(random)).into(),
+        2..6 => AddConversationsToGroup::new(name(random), ids(random)).into(),
+        6..8 => DeleteConversationsFromGroup::new(name(random), ids(random)).into(),
+        8 => RenameConversationGroup::new(name(random), name(random)).into(),
+        _ => DeleteConversationGroup::new(name(random)).into(),
     }
 }

@@ -25,12 +25,11 @@ use convgroups_host::store::{self, Bounds, MAX_PAGE, Transaction, TransactionErr
 pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
     let bounds = transaction.bounds();
     let mut rules = Rules::new(Stored(transaction), InForce { limits, bounds });
-    let ids = || request.conversation_ids().to_vec();
     let answer = match request {
         Request::CreateConversationGroup(params) => {
-            rules.create_conversation_group(&params.group_name, ids()).map(results)
+            rules.create_conversation_group(&params.group_name, params.conversation_id_list.clone()).map(results)
         }
-        Request::GetConversationGroupList => rules.get_conversation_group_list().map(Answer::GroupNames),
+        Request::GetConversationGroupList(_) => rules.get_conversation_group_list().map(Answer::GroupNames),
         Request::DeleteConversationGroup(params) => {
             rules.delete_conversation_group(&params.group_name).map(|()| Answer::Done)
         }
@@ -38,16 +37,16 @@ pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) ->
             rules.rename_conversation_group(&params.old_name, &params.new_name).map(|()| Answer::Done)
         }
         Request::AddConversationsToGroup(params) => {
-            rules.add_conversations_to_group(&params.group_name, ids()).map(results)
+            rules.add_conversations_to_group(&params.group_name, params.conversation_id_list.clone()).map(results)
         }
         Request::DeleteConversationsFromGroup(params) => {
-            rules.delete_conversations_from_group(&params.group_name, ids()).map(results)
+            rules.delete_conversations_from_group(&params.group_name, params.conversation_id_list.clone()).map(results)
         }
-        Request::MarkConversation(params) => {
-            rules.mark_conversation(params.mark_type, params.enable_mark, ids()).map(results)
-        }
+        Request::MarkConversation(params) => rules
+            .mark_conversation(params.mark_type, params.enable_mark, params.conversation_id_list.clone())
+            .map(results),
         Request::SetConversationCustomData(params) => {
-            rules.set_conversation_custom_data(&params.custom_data, ids()).map(results)
+            rules.set_conversation_custom_data(&params.custom_data, params.conversation_id_list.clone()).map(results)
         }
         Request::GetConversationListByFilter(query) => {
             let filter = types::ConversationFilter {
@@ -60,7 +59,10 @@ pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) ->
             };
             rules.get_conversation_list_by_filter(&filter, query.next_seq, query.count).map(page)
         }
-        Request::SearchConversations(_) => rules.search_conversations(ids()).map(found),
+        Request::SearchConversations(params) => {
+            rules.search_conversations(params.conversation_id_list.clone()).map(found)
+        }
+        other => unreachable!("the rules have no {}", other.method()),
     };
     answer.map_err(|refusal| OperationError { code: refusal.code, desc: refusal.desc })
 }
@@ -82,7 +84,7 @@ fn page(page: types::ConversationPage) -> Answer {
         marks: conversation.marks,
     };
     Answer::Page(ConversationPage {
-        next_seq: page.next_seq.to_string(),
+        next_seq: page.next_seq,
         is_finished: page.is_finished,
         conversation_list: page.conversations.into_iter().map(conversation).collect(),
     })

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convgroups_host::api::{
-    Answer, ConversationFilter, ConversationListQuery, ConversationType, Conversations, GroupAndConversations, Request,
+    Answer, ConversationFilter, ConversationType, CreateConversationGroup, DeleteConversationsFromGroup,
+    GetConversationGroupList, GetConversationListByFilter, Request, SearchConversations,
 };
 use convgroups_host::model::{Change, DeletionReason, UserId, UserState, Version};
 use convgroups_host::settings::{CallSettings, Limits, WhenFull};
@@ -171,20 +172,17 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
 fn some_question(random: &mut fastrand::Rng) -> Request {
     let group = ["Work", "Home", "", "nowhere"][random.usize(..4)].to_owned();
     match random.u8(..3) {
-        0 => Request::GetConversationGroupList,
-        1 => Request::SearchConversations(Conversations {
-            conversation_id_list: (0..random.u8(..8)).map(|number| format!("c2c_{number}")).collect(),
-        }),
-        _ => Request::GetConversationListByFilter(ConversationListQuery {
-            filter: ConversationFilter {
+        0 => GetConversationGroupList {}.into(),
+        1 => SearchConversations::new((0..random.u8(..8)).map(|number| format!("c2c_{number}"))).into(),
+        _ => {
+            let filter = ConversationFilter {
                 conversation_type: [None, Some(ConversationType::C2c), Some(ConversationType::Group)]
                     [random.usize(..3)],
                 conversation_group: random.bool().then_some(group),
                 mark_type: [None, Some(0), Some(1), Some(3), Some(1 << 63)][random.usize(..5)],
-            },
-            next_seq: random.u64(..3) << 20,
-            count: random.u32(..6),
-        }),
+            };
+            GetConversationListByFilter { filter, next_seq: random.u64(..3) << 20, count: random.u32(..6) }.into()
+        }
     }
 }
 
@@ -218,7 +216,7 @@ impl Meddler for Contender {
 fn contended(store: &TestStore, interruptions: u32) -> Host {
     let alice = user("alice");
     let quiet = Host::builder().shared_store(store.store.clone()).build().expect("it builds");
-    quiet.create_conversation_group(&alice, "Work", ["c2c_bob", "group_42"]).expect("creates");
+    quiet.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob", "group_42"])).expect("creates");
     let contender = Contender { interruptions: AtomicU32::new(interruptions) };
     let contended = MeddledStore::with(store.store.clone(), contender);
     let settings =
@@ -226,11 +224,8 @@ fn contended(store: &TestStore, interruptions: u32) -> Host {
     Host::builder().settings(settings).shared_store(contended).build().expect("it builds")
 }
 
-fn deletion() -> Request {
-    Request::DeleteConversationsFromGroup(GroupAndConversations {
-        group_name: "Work".to_owned(),
-        conversation_id_list: vec!["c2c_bob".to_owned(), "group_42".to_owned()],
-    })
+fn deletion() -> DeleteConversationsFromGroup {
+    DeleteConversationsFromGroup::new("Work", ["c2c_bob", "group_42"])
 }
 
 #[test]
@@ -239,10 +234,9 @@ fn after_a_conflict_the_call_runs_again_on_what_is_there_now() {
         let host = contended(&store, 1);
         let reply = host.call(&user("alice"), &deletion()).expect("the second run goes through");
         assert_eq!(reply.attempts, 2, "{kind}");
-        let Answer::Results(results) = reply.answer else { panic!("one result for each id") };
         // Somebody else took Bob out in between: the answer is about the last run.
-        assert_eq!(results[0].result_info, "not in the group", "{kind}");
-        assert_eq!(results[1].result_info, "", "{kind}");
+        assert_eq!(reply.answer[0].result_info, "not in the group", "{kind}");
+        assert_eq!(reply.answer[1].result_info, "", "{kind}");
         let Changes::Since(log) = store.store.changes(&user("alice"), Version(2), MAX_BATCH).expect("reads") else {
             panic!()
         };

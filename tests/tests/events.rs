@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use convgroups_host::api::{AddConversationsToGroup, CreateConversationGroup, DeleteConversationGroup};
 use convgroups_host::events::{Event, EventReader};
 use convgroups_host::settings::EventSettings;
 use convgroups_host::{EventId, History, Host, Settings, Version};
@@ -17,11 +18,11 @@ fn a_reader_gets_every_change_once_in_order_wherever_it_resumes() {
     for (_, store) in TestStore::all() {
         let host = host(&store, 100);
         let alice = user("alice");
-        host.create_conversation_group(&alice, "Work", ["c2c_bob"]).expect("creates");
+        host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("creates");
         for number in 0..20 {
-            host.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+            host.call(&alice, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
             // Nothing new, so no event.
-            host.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+            host.call(&alice, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
         }
         let all = host.events(alice.clone(), Version(0)).read().expect("reads");
         let versions: Vec<u64> = all.iter().map(|event| event.version().0).collect();
@@ -38,9 +39,9 @@ fn a_reader_behind_the_end_of_the_log_gets_everything_and_goes_on_from_there() {
     for (_, store) in TestStore::all() {
         let host = host(&store, 2);
         let alice = user("alice");
-        host.create_conversation_group(&alice, "Work", ["c2c_1"]).expect("creates");
+        host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_1"])).expect("creates");
         for number in 2..=5 {
-            host.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+            host.call(&alice, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
         }
         let mut reader = host.events(alice.clone(), Version(1));
         let events = reader.read().expect("reads");
@@ -49,7 +50,7 @@ fn a_reader_behind_the_end_of_the_log_gets_everything_and_goes_on_from_there() {
         assert_eq!(full.version, Version(5));
         assert_eq!(full.groups[0].conversation_id_list, ["c2c_1", "c2c_2", "c2c_3", "c2c_4", "c2c_5"]);
         assert!(reader.read().expect("reads").is_empty());
-        host.delete_conversation_group(&alice, "Work").expect("deletes");
+        host.call(&alice, &DeleteConversationGroup::new("Work")).expect("deletes");
         let events = reader.read().expect("reads");
         assert!(matches!(events.as_slice(), [Event::Change(change)] if change.version == Version(6)), "{events:?}");
     }
@@ -68,7 +69,8 @@ fn a_reader_that_waits_is_woken_by_a_commit_of_its_own_host_and_of_others() {
                     .iter_mut()
                     .map(|reader| scope.spawn(|| reader.wait(Duration::from_secs(60)).expect("reads")))
                     .collect();
-                host.create_conversation_group(&alice, format!("group {version}"), ["c2c_bob"]).expect("creates");
+                host.call(&alice, &CreateConversationGroup::new(format!("group {version}"), ["c2c_bob"]))
+                    .expect("creates");
                 for reader in waiting {
                     assert_eq!(reader.join().expect("no panic").len(), 1);
                 }
@@ -136,7 +138,7 @@ fn a_reader_knows_where_it_is_before_anything_has_happened() {
         assert!(reader.read().expect("reads").is_empty());
         let history = store.store.history().expect("reads");
         assert_eq!(reader.after(), EventId { version: Version(0), history: Some(history) }, "{name}");
-        host(&store, 10).create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("creates");
+        host(&store, 10).call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("creates");
         let events = reader.read().expect("reads");
         assert_eq!(reader.id(&events[0]), EventId { version: Version(1), history: Some(history) }, "{name}");
     }

@@ -2,7 +2,10 @@
 //!
 //! Failures are told apart by kind and wording; a plugin that fails to load is in a test of its own.
 
-use convgroups_host::api::{Answer, ConversationOperationResult};
+use convgroups_host::api::{
+    AddConversationsToGroup, ConversationOperationResult, CreateConversationGroup, DeleteConversationsFromGroup,
+    GetConversationGroupList,
+};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::{SandboxSettings, Wasi};
 use convgroups_host::store::{Commit, Skip};
@@ -110,13 +113,13 @@ fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadli
 }
 
 fn delete(host: &Host) -> Result<Vec<ConversationOperationResult>, Failure> {
-    let deleted = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob", "group_42"]);
-    deleted.map_err(|error| error.failure)
+    let deleted = host.call(&user("alice"), &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "group_42"]));
+    deleted.map(|reply| reply.answer).map_err(|error| error.failure)
 }
 
 /// Alice with a group, in a store that is about to see something.
 fn prepared(host: &Host, store: &TestStore) -> impl Fn(&str) {
-    host.create_conversation_group(&user("alice"), "Work", ["c2c_bob", "group_42"]).expect("creates a group");
+    host.call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob", "group_42"])).expect("creates a group");
     let store = store.store.clone();
     let before = store.state(&user("alice")).expect("reads");
     assert_eq!(before.value.groups.len(), 1);
@@ -153,7 +156,8 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
                     other => panic!("{name} on {store_kind}: {other:?}"),
                 }
                 assert_unchanged(name);
-                let groups = host.get_conversation_group_list(&user("alice")).expect("the next call is fine");
+                let groups =
+                    host.call(&user("alice"), &GetConversationGroupList::new()).expect("the next call is fine").answer;
                 assert_eq!(groups, ["Work"], "{name} on {store_kind}");
             }
         }
@@ -169,7 +173,10 @@ fn a_plugin_that_does_not_start_for_one_user_starts_for_others() {
         for _ in 0..2 {
             let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("it does not start") };
             assert_eq!(fault.kind, PluginFaultKind::Deadline, "{fault}");
-            assert_eq!(host.get_conversation_group_list(&user("bob")).expect("bob is served"), [""; 0]);
+            assert_eq!(
+                host.call(&user("bob"), &GetConversationGroupList::new()).expect("bob is served").answer,
+                [""; 0]
+            );
         }
         assert_unchanged("loops_in_start");
     }
@@ -199,12 +206,12 @@ fn a_plugin_serves_one_user_while_it_attacks_for_another() {
         let host = host_with_deadline(guest(name), &store, 100);
         let assert_unchanged = prepared(&host, &store);
         let bob = user("bob");
-        host.create_conversation_group(&bob, "Friends", ["c2c_carol"]).expect("creates a group");
+        host.call(&bob, &CreateConversationGroup::new("Friends", ["c2c_carol"])).expect("creates a group");
         std::thread::scope(|scope| {
             let attacks = scope.spawn(|| (0..3).all(|_| matches!(delete(&host), Err(Failure::Plugin(_)))));
             for _ in 0..50 {
-                host.delete_conversations_from_group(&bob, "Friends", ["c2c_carol"]).expect("bob is served");
-                host.add_conversations_to_group(&bob, "Friends", ["c2c_carol"]).expect("bob is served");
+                host.call(&bob, &DeleteConversationsFromGroup::new("Friends", ["c2c_carol"])).expect("bob is served");
+                host.call(&bob, &AddConversationsToGroup::new("Friends", ["c2c_carol"])).expect("bob is served");
             }
             assert!(attacks.join().expect("the attacker does not panic"), "{name}");
         });
@@ -217,7 +224,7 @@ fn the_operator_learns_where_a_plugin_failed_and_the_caller_does_not() {
     let store = TestStore::memory();
     let host = host(guest("stages_then_panics"), &store);
     drop(prepared(&host, &store));
-    let error = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob", "group_42"]);
+    let error = host.call(&user("alice"), &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "group_42"]));
     let error = error.expect_err("it panics");
     let Failure::Plugin(fault) = &error.failure else { panic!("{error}") };
     let backtrace = fault.backtrace.as_deref().expect("a trap has a backtrace");
@@ -286,7 +293,7 @@ fn memberships_beyond_the_limit_are_the_plugins_fault_and_are_not_built() {
         };
         store.store.commit(commit).expect("commits");
         let host = host(guest("asks_for_memberships_of_one_id_many_times"), &store);
-        host.create_conversation_group(&alice, "Work", ["c2c_bob"]).expect("the last group that fits");
+        host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("the last group that fits");
         let (before, started) = (memory_kib("VmHWM:"), std::time::Instant::now());
         let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("{kind}: it asks for too much") };
         let took = started.elapsed();
@@ -352,7 +359,7 @@ fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
             });
         }
     });
-    assert_eq!(host.get_conversation_group_list(&user("alice")).expect("there is room"), ["Work"]);
+    assert_eq!(host.call(&user("alice"), &GetConversationGroupList::new()).expect("there is room").answer, ["Work"]);
 }
 
 #[test]
@@ -426,7 +433,8 @@ fn a_request_far_beyond_every_limit_is_the_callers_mistake_and_never_reaches_the
     let host = host(guest("traps"), &store);
     drop(prepared(&host, &store));
     let refused = |ids: Vec<String>, code: i32| {
-        let error = host.delete_conversations_from_group(&user("alice"), "Work", ids).expect_err("it is too much");
+        let error =
+            host.call(&user("alice"), &DeleteConversationsFromGroup::new("Work", ids)).expect_err("it is too much");
         assert!(matches!(error.failure, Failure::Refused(_)), "{error}");
         assert_eq!(error.code(), code, "{error}");
     };
@@ -443,13 +451,8 @@ fn inert_wasi_leads_nowhere() {
     let builder = builder().settings(settings).shared_store(store.store.clone());
     let host = builder.plugin(guest("needs_wasi")).build().expect("it loads");
     let assert_unchanged = prepared(&host, &store);
-    let request =
-        convgroups_host::api::Request::DeleteConversationsFromGroup(convgroups_host::api::GroupAndConversations {
-            group_name: "Work".to_owned(),
-            conversation_id_list: vec!["c2c_bob".to_owned()],
-        });
-    let reply = host.call(&user("alice"), &request).expect("it answers");
-    let Answer::Results(results) = reply.answer else { panic!("one result for each id") };
+    let deletion = DeleteConversationsFromGroup::new("Work", ["c2c_bob"]);
+    let results = host.call(&user("alice"), &deletion).expect("it answers").answer;
     let expected = "env=0 args=0 read=refused write=refused connect=refused sleep=cut-short clock=runs random=some";
     assert_eq!(results[0].result_info, expected);
     assert_unchanged("WASI");

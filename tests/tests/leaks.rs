@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use convgroups_host::api::DeleteConversationsFromGroup;
 use convgroups_host::settings::{CallSettings, EventSettings, SandboxSettings};
 use convgroups_host::store::Store;
 use convgroups_host::{Examiner, Failure, Host, MemoryStore, PluginSource, Settings, SqliteStore};
@@ -70,7 +71,7 @@ fn calls(count: u64, good: &Host, bad: &[Host]) {
                         assert!(matches!(error.failure, Failure::Refused(_)), "{error}");
                     }
                     if let Some(bad) = bad.get((call % 200) as usize) {
-                        let failed = bad.delete_conversations_from_group(&user, "Work", ["c2c_1"]);
+                        let failed = bad.call(&user, &DeleteConversationsFromGroup::new("Work", ["c2c_1"]));
                         let error = failed.expect_err("this plugin fails");
                         assert!(matches!(error.failure, Failure::Plugin(_)), "{error}");
                     }

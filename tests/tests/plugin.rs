@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use convgroups_host::api::{ConversationFilter, ConversationListQuery};
+use convgroups_host::api::{
+    AddConversationsToGroup, ConversationFilter, CreateConversationGroup, GetConversationListByFilter,
+    MarkConversation, SetConversationCustomData,
+};
 use convgroups_host::call::inspect_plugin;
 use convgroups_host::marks::{HIDE, STAR};
 use convgroups_host::model::ConversationData;
@@ -44,17 +47,17 @@ fn listing_conversations_in_no_group_does_not_read_the_groups() {
     // All that the default limits allow.
     for number in 0..20 {
         let (group, ids) = (format!("group {number}"), ids(&format!("c2c_{number}_"), 1000));
-        host.create_conversation_group(&alice, &group, &ids[..100]).expect("creates");
+        host.call(&alice, &CreateConversationGroup::new(&group, &ids[..100])).expect("creates");
         for ids in ids[100..].chunks(100) {
-            host.add_conversations_to_group(&alice, &group, ids).expect("adds");
+            host.call(&alice, &AddConversationsToGroup::new(&group, ids)).expect("adds");
         }
     }
-    host.mark_conversation(&alice, STAR, true, ["c2c_1_0001", "c2c_bob"]).expect("marks");
+    host.call(&alice, &MarkConversation::new(STAR, true, ["c2c_1_0001", "c2c_bob"])).expect("marks");
 
     let before = store.asked();
     let filter = ConversationFilter { conversation_group: Some(String::new()), ..ConversationFilter::default() };
-    let query = ConversationListQuery { filter, next_seq: 0, count: 100 };
-    let page = host.get_conversation_list_by_filter(&alice, query).expect("lists");
+    let query = GetConversationListByFilter { filter, next_seq: 0, count: 100 };
+    let page = host.call(&alice, &query).expect("lists").answer;
     let listed: Vec<&str> = page.conversation_list.iter().map(|it| it.conversation_id.as_str()).collect();
     assert_eq!((listed, page.is_finished), (vec!["c2c_bob"], true));
     // The annotated conversations, their groups, that nothing follows, and the groups and annotations of the one found.
@@ -70,16 +73,19 @@ fn over_a_limit_that_was_lowered_what_is_marked_can_be_changed_and_cleared_and_n
             Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds")
         };
         let alice = user("alice");
-        host(3).mark_conversation(&alice, STAR, true, ["c2c_1", "c2c_2", "c2c_3"]).expect("there is room");
+        host(3).call(&alice, &MarkConversation::new(STAR, true, ["c2c_1", "c2c_2", "c2c_3"])).expect("there is room");
         for lowered in [host(1), host(0)] {
-            let more = lowered.mark_conversation(&alice, STAR, true, ["c2c_4"]).expect_err("there is no room");
+            let more =
+                lowered.call(&alice, &MarkConversation::new(STAR, true, ["c2c_4"])).expect_err("there is no room");
             assert_eq!(more.code(), 51008, "{kind}");
-            lowered.mark_conversation(&alice, HIDE, true, ["c2c_1", "c2c_2"]).expect("these are marked already");
-            lowered.set_conversation_custom_data(&alice, "x", ["c2c_1"]).expect("this is marked already");
-            lowered.set_conversation_custom_data(&alice, "", ["c2c_1"]).expect("it leaves room");
-            lowered.mark_conversation(&alice, HIDE, false, ["c2c_1", "c2c_2"]).expect("it leaves room");
+            lowered
+                .call(&alice, &MarkConversation::new(HIDE, true, ["c2c_1", "c2c_2"]))
+                .expect("these are marked already");
+            lowered.call(&alice, &SetConversationCustomData::new("x", ["c2c_1"])).expect("this is marked already");
+            lowered.call(&alice, &SetConversationCustomData::new("", ["c2c_1"])).expect("it leaves room");
+            lowered.call(&alice, &MarkConversation::new(HIDE, false, ["c2c_1", "c2c_2"])).expect("it leaves room");
         }
-        host(1).mark_conversation(&alice, STAR, false, ["c2c_1", "c2c_2"]).expect("it leaves room");
+        host(1).call(&alice, &MarkConversation::new(STAR, false, ["c2c_1", "c2c_2"])).expect("it leaves room");
         let state = store.store.state(&alice).expect("reads").value;
         let left = ConversationData { marks: STAR, ..ConversationData::none("c2c_3") };
         assert_eq!(state.conversations, [left], "{kind}");
@@ -115,7 +121,7 @@ fn the_second_start_does_not_compile() {
     let start = || {
         let settings = Settings { cache_dir: Some(cache.path().to_owned()), ..Settings::default() };
         let host = Host::builder().store(MemoryStore::new()).settings(settings).build().expect("it builds");
-        host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("it works");
+        host.call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("it works");
         host.plugin_was_cached()
     };
     assert!(!start());

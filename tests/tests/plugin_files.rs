@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use convgroups_host::api::{CreateConversationGroup, DeleteConversationsFromGroup};
 use convgroups_host::plugin::BUNDLED;
 use convgroups_host::settings::SandboxSettings;
 use convgroups_host::{BuildError, Examiner, Host, HostBuilder, MemoryStore, PluginSource, Settings};
@@ -70,7 +71,7 @@ fn measured<T>(name: &str, load: impl FnOnce() -> T) -> T {
 /// Fills what is there only once, so that it is not counted as a plugin's.
 fn warm_up() {
     let host = load("a good plugin", BUNDLED, PATIENT_MS).expect("it loads");
-    host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("it works");
+    host.call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("it works");
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn a_component_that_was_tampered_with_is_refused_or_runs_inside_its_limits() {
         }
         // That it neither panics nor hangs is the point; what a changed program answers is its own business.
         if let Ok(host) = builder(COMPILE_MS).plugin(PluginSource::Bytes(bytes)).build() {
-            let _ = host.delete_conversations_from_group(&user("alice"), "Work", ["c2c_bob"]);
+            let _ = host.call(&user("alice"), &DeleteConversationsFromGroup::new("Work", ["c2c_bob"]));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use convgroups_host::api::{AddConversationsToGroup, CreateConversationGroup};
 use convgroups_host::events::{Event, EventReader};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::PostgresSettings;
@@ -37,7 +38,7 @@ fn what_one_host_commits_wakes_the_readers_of_every_other() {
     stores.extend(pooler.as_ref().map(|pooler| ("behind a pooler", open(&pooler.url(database.url()), &listening))));
     let writer = Host::builder().store(open(database.url(), &listening)).build().expect("it builds");
     let alice = user("alice");
-    writer.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+    writer.call(&alice, &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");
 
     std::thread::scope(|scope| {
         let mut readers = Vec::new();
@@ -57,7 +58,7 @@ fn what_one_host_commits_wakes_the_readers_of_every_other() {
         for number in 1..=5 {
             // Some in one go, some after the readers have gone to sleep.
             std::thread::sleep(Duration::from_millis(number % 2 * 300));
-            writer.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+            writer.call(&alice, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
         }
         readers.into_iter().for_each(|reader| reader.join().expect("the reader is well"));
     });
@@ -71,12 +72,12 @@ fn readers_go_on_when_the_database_has_been_away() {
     let reading = std::sync::Arc::new(open(database.url(), &settings));
     let writer = Host::builder().store(open(database.url(), &settings)).build().expect("it builds");
     let alice = user("alice");
-    writer.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+    writer.call(&alice, &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");
     let mut reader = EventReader::new(reading, alice.clone(), Version(0));
     for number in 1..4 {
         server.crash();
         server.resume();
-        writer.add_conversations_to_group(&alice, "Work", [format!("c2c_{number}")]).expect("adds");
+        writer.call(&alice, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
     }
     let mut versions = Vec::new();
     while versions.len() < 4 {
@@ -324,10 +325,10 @@ fn add_up_to(host: &Host, version: u64) -> EventId {
     let mut at = host.store().groups(&alice).expect("reads").version.0;
     while at < version {
         if at == 0 {
-            host.create_conversation_group(&alice, "Work", ["c2c_0"]).expect("creates");
+            host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");
         } else {
             let id = format!("c2c_{at}_{}", fastrand::u64(..));
-            host.add_conversations_to_group(&alice, "Work", [id]).expect("adds");
+            host.call(&alice, &AddConversationsToGroup::new("Work", [id])).expect("adds");
         }
         at += 1;
     }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use convgroups_host::api::{
-    Answer, ConversationFilter, ConversationListQuery, ConversationOperationResult, ConversationSearchResult,
-    ConversationType, Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename,
-    Request,
+    AddConversationsToGroup, Answer, ConversationFilter, ConversationOperationResult, ConversationSearchResult,
+    ConversationType, CreateConversationGroup, DeleteConversationGroup, DeleteConversationsFromGroup,
+    GetConversationGroupList, GetConversationListByFilter, MarkConversation, OperationError, RenameConversationGroup,
+    Request, SearchConversations, SetConversationCustomData,
 };
 use convgroups_host::model::{Change, ConversationData, DeletionReason, GroupState, Origin, UserState};
 use convgroups_host::settings::{Limits, WhenFull};
@@ -206,7 +207,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
     // A group that is there may have a longer name than is allowed by now.
     let unknown = |name: &str| (!is_there(name), if within.is_too_long(name).0 { 51011 } else { 51009 });
     match request {
-        Request::CreateConversationGroup(GroupAndConversations { group_name: name, conversation_id_list: ids }) => {
+        Request::CreateConversationGroup(CreateConversationGroup { group_name: name, conversation_id_list: ids }) => {
             let no_batch = within.is_no_batch(ids);
             first_that_holds(&[
                 no_name(name),
@@ -220,11 +221,11 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             let groups = [&state.groups[..], &[group(name, members)]].concat();
             Ok((UserState { groups, ..state.clone() }, within.results(ids, &within.ids(ids), "")))
         }
-        Request::DeleteConversationGroup(GroupName { group_name: name }) => {
+        Request::DeleteConversationGroup(DeleteConversationGroup { group_name: name }) => {
             first_that_holds(&[no_name(name), unknown(name)])?;
             Ok((with(state, name, |_| None), Answer::Done))
         }
-        Request::RenameConversationGroup(Rename { old_name: old, new_name: new }) => {
+        Request::RenameConversationGroup(RenameConversationGroup { old_name: old, new_name: new }) => {
             first_that_holds(&[
                 no_name(old),
                 no_name(new),
@@ -235,7 +236,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             ])?;
             Ok((with(state, old, |renamed| Some(group(new, renamed.conversation_id_list.clone()))), Answer::Done))
         }
-        Request::AddConversationsToGroup(GroupAndConversations { group_name: name, conversation_id_list: ids }) => {
+        Request::AddConversationsToGroup(AddConversationsToGroup { group_name: name, conversation_id_list: ids }) => {
             first_that_holds(&[no_name(name), within.is_no_batch(ids), unknown(name)])?;
             let (before, asked) = (members(state, name), within.ids(ids));
             let new = minus(&asked, &before);
@@ -244,7 +245,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             let results = within.results(ids, &new, "already in the group");
             Ok((with(state, name, |_| Some(group(name, after.clone()))), results))
         }
-        Request::DeleteConversationsFromGroup(GroupAndConversations {
+        Request::DeleteConversationsFromGroup(DeleteConversationsFromGroup {
             group_name: name,
             conversation_id_list: ids,
         }) => {
@@ -253,20 +254,20 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             let results = within.results(ids, &and(&before, &asked), "not in the group");
             Ok((with(state, name, |_| Some(group(name, minus(&before, &asked)))), results))
         }
-        Request::MarkConversation(Mark { mark_type, enable_mark, conversation_id_list: ids }) => {
+        Request::MarkConversation(MarkConversation { mark_type, enable_mark, conversation_id_list: ids }) => {
             first_that_holds(&[(*mark_type == 0, 50002)])?;
             noted(state, limits, ids, |data| {
                 let marks = if *enable_mark { data.marks | mark_type } else { data.marks & !mark_type };
                 ConversationData { marks, ..data }
             })
         }
-        Request::SetConversationCustomData(CustomData { custom_data, conversation_id_list: ids }) => {
+        Request::SetConversationCustomData(SetConversationCustomData { custom_data, conversation_id_list: ids }) => {
             let too_long = custom_data.len() > limits.max_custom_data_bytes as usize;
             first_that_holds(&[(too_long || custom_data.contains('\0'), 50002)])?;
             noted(state, limits, ids, |data| ConversationData { custom_data: custom_data.clone(), ..data })
         }
-        Request::GetConversationGroupList => Ok((state.clone(), Answer::GroupNames(names(state)))),
-        Request::SearchConversations(Conversations { conversation_id_list: ids }) => {
+        Request::GetConversationGroupList(_) => Ok((state.clone(), Answer::GroupNames(names(state)))),
+        Request::SearchConversations(SearchConversations { conversation_id_list: ids }) => {
             let count = ids.len();
             first_that_holds(&[(count == 0 || count > limits.max_conversations_per_search as usize, 51006)])?;
             let found = ids.iter().map(|id| {
@@ -284,7 +285,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             Ok((state.clone(), Answer::Found(found.collect())))
         }
         // Listed page by page, and compared as a whole: see `listed`.
-        Request::GetConversationListByFilter(_) => Err(-1),
+        _ => Err(-1),
     }
 }
 
@@ -412,7 +413,7 @@ impl Place<'_> {
     }
 
     /// All pages together are what the filter lets through; each is full but the last, which says so.
-    fn check_listing(&self, query: &ConversationListQuery) {
+    fn check_listing(&self, query: &GetConversationListByFilter) {
         let state = self.state();
         let mut query = query.clone();
         let size = query.count.min(self.limits.max_conversations_per_page) as usize;
@@ -431,7 +432,7 @@ impl Place<'_> {
                 assert_eq!((conversation.marks, &conversation.custom_data), (noted.marks, &noted.custom_data));
             }
             pages.extend(page.conversation_list.into_iter().map(|conversation| conversation.conversation_id));
-            query.next_seq = page.next_seq.parse().expect("a number");
+            query.next_seq = page.next_seq;
             if page.is_finished {
                 break;
             }
@@ -471,12 +472,9 @@ fn some_ids() -> impl Strategy<Value = Vec<String>> {
     count.prop_flat_map(move |count| prop::collection::vec(id.clone().prop_map(str::to_owned), count))
 }
 
-fn group_and_ids() -> impl Strategy<Value = GroupAndConversations> {
+fn group_and_ids() -> impl Strategy<Value = (String, Vec<String>)> {
     let both = (prop_oneof![3 => select(&NAMES[..4]), 1 => select(&NAMES[..])], some_ids());
-    both.prop_map(|(name, conversation_id_list)| GroupAndConversations {
-        group_name: name.to_owned(),
-        conversation_id_list,
-    })
+    both.prop_map(|(name, ids)| (name.to_owned(), ids))
 }
 
 fn filter() -> impl Strategy<Value = ConversationFilter> {
@@ -494,23 +492,23 @@ fn request() -> impl Strategy<Value = Request> {
     let mark = (select(vec![0, 1, 2, 3, 1 << 63]), any::<bool>(), some_ids());
     let custom = (select(vec!["", "x", "é", "家", "long", "\0"]), some_ids());
     prop_oneof![
-        3 => group_and_ids().prop_map(Request::CreateConversationGroup),
-        4 => group_and_ids().prop_map(Request::AddConversationsToGroup),
-        4 => group_and_ids().prop_map(Request::DeleteConversationsFromGroup),
-        2 => (name(), name()).prop_map(|(old_name, new_name)| Request::RenameConversationGroup(Rename { old_name, new_name })),
-        1 => name().prop_map(|group_name| Request::DeleteConversationGroup(GroupName { group_name })),
+        3 => group_and_ids().prop_map(|(group, ids)| CreateConversationGroup::new(group, ids).into()),
+        4 => group_and_ids().prop_map(|(group, ids)| AddConversationsToGroup::new(group, ids).into()),
+        4 => group_and_ids().prop_map(|(group, ids)| DeleteConversationsFromGroup::new(group, ids).into()),
+        2 => (name(), name()).prop_map(|(old_name, new_name)| Request::RenameConversationGroup(RenameConversationGroup { old_name, new_name })),
+        1 => name().prop_map(|group_name| Request::DeleteConversationGroup(DeleteConversationGroup { group_name })),
         2 => mark.prop_map(|(mark_type, enable_mark, conversation_id_list)| {
-            Request::MarkConversation(Mark { mark_type, enable_mark, conversation_id_list })
+            Request::MarkConversation(MarkConversation { mark_type, enable_mark, conversation_id_list })
         }),
         1 => custom.prop_map(|(custom_data, conversation_id_list)| {
-            Request::SetConversationCustomData(CustomData { custom_data: custom_data.to_owned(), conversation_id_list })
+            Request::SetConversationCustomData(SetConversationCustomData { custom_data: custom_data.to_owned(), conversation_id_list })
         }),
-        1 => Just(Request::GetConversationGroupList),
+        1 => Just(GetConversationGroupList {}.into()),
         1 => some_ids().prop_map(|conversation_id_list| {
-            Request::SearchConversations(Conversations { conversation_id_list })
+            Request::SearchConversations(SearchConversations { conversation_id_list })
         }),
         2 => (filter(), 0_u32..4).prop_map(|(filter, count)| {
-            Request::GetConversationListByFilter(ConversationListQuery { filter, next_seq: 0, count })
+            Request::GetConversationListByFilter(GetConversationListByFilter { filter, next_seq: 0, count })
         }),
     ]
 }
@@ -627,8 +625,11 @@ proptest! {
 
 /// Adds to, or deletes from, a group.
 fn change(adds: bool, group_name: &str, ids: &[String]) -> Request {
-    let params = GroupAndConversations { group_name: group_name.to_owned(), conversation_id_list: ids.to_vec() };
-    if adds { Request::AddConversationsToGroup(params) } else { Request::DeleteConversationsFromGroup(params) }
+    if adds {
+        AddConversationsToGroup::new(group_name, ids).into()
+    } else {
+        DeleteConversationsFromGroup::new(group_name, ids).into()
+    }
 }
 
 proptest! {
@@ -693,19 +694,17 @@ fn a_group_with_an_unusual_name_can_be_filled_renamed_and_removed() {
         assert!(place.run(&change(true, name, &["c2c_b".to_owned()])).is_ok(), "{name:?}");
         assert!(place.run(&change(false, name, &["c2c_a".to_owned()])).is_ok(), "{name:?}");
         assert_eq!(members(&place.state(), name), ["c2c_b"]);
-        let create =
-            GroupAndConversations { group_name: name.to_owned(), conversation_id_list: vec!["c2c_a".to_owned()] };
-        let refusal = place.run(&Request::CreateConversationGroup(create)).expect_err("refused");
+        let create = CreateConversationGroup::new(name, ["c2c_a"]);
+        let refusal = place.run(&create.into()).expect_err("refused");
         assert_eq!(refusal.code, 50002, "{name:?}");
         let rename = |old: &str, new: &str| {
             let (old_name, new_name) = (old.to_owned(), new.to_owned());
-            place.run(&Request::RenameConversationGroup(Rename { old_name, new_name }))
+            place.run(&Request::RenameConversationGroup(RenameConversationGroup { old_name, new_name }))
         };
         assert!(rename(name, "Work").is_ok(), "{name:?}");
         assert_eq!(rename("Work", name).expect_err("refused").code, 50002, "{name:?}");
     }
     let place = Place::native(&limits);
     place.begin(&UserState { groups: vec![group(" ", Vec::new())], conversations: Vec::new() });
-    let delete = GroupName { group_name: " ".to_owned() };
-    assert!(place.run(&Request::DeleteConversationGroup(delete)).is_ok());
+    assert!(place.run(&DeleteConversationGroup::new(" ").into()).is_ok());
 }

@@ -5,6 +5,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use convgroups_host::api::{
+    AddConversationsToGroup, CreateConversationGroup, DeleteConversationGroup, MarkConversation,
+};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::store::{Commit, CommitOutcome, Skip, Store, StoreResult};
 use convgroups_host::{EventId, Host, MemoryStore, SqliteStore, Version};
@@ -23,9 +26,9 @@ fn both(name: &str, ids: &[&str]) -> Value {
 /// So many changes, the first of which creates a group.
 fn change(host: &Host, name: &str, changes: usize) {
     let user = user(name);
-    host.create_conversation_group(&user, "Work", ["c2c_0"]).expect("creates");
+    host.call(&user, &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");
     for number in 1..changes {
-        host.add_conversations_to_group(&user, "Work", [format!("c2c_{number}")]).expect("adds");
+        host.call(&user, &AddConversationsToGroup::new("Work", [format!("c2c_{number}")])).expect("adds");
     }
 }
 
@@ -38,7 +41,7 @@ fn a_reader_who_knows_nothing_begins_with_everything() {
     assert_eq!(full.data, json!({ "version": 0, "full": true, "groups": [], "conversations": [] }));
 
     change(server.host(), "alice", 2);
-    server.host().mark_conversation(&user("alice"), 1, true, ["c2c_0"]).expect("marks");
+    server.host().call(&user("alice"), &MarkConversation::new(1, true, ["c2c_0"])).expect("marks");
     for last_event_id in [None, Some("")] {
         let mut stream = server.events("alice", "", last_event_id);
         let full = stream.expect();
@@ -87,7 +90,7 @@ fn a_reader_resumes_where_it_says_and_starts_over_where_the_log_does_not_reach()
         }
     }
     let mut at_the_end = server.events("alice", "?after=10", None);
-    server.host().delete_conversation_group(&user("alice"), "Work").expect("deletes");
+    server.host().call(&user("alice"), &DeleteConversationGroup::new("Work")).expect("deletes");
     assert_eq!(at_the_end.expect().id, Some(11));
 }
 
@@ -99,11 +102,11 @@ fn a_reader_that_comes_to_a_restored_store_gets_everything_and_misses_nothing() 
     let add = |server: &TestServer, numbers: std::ops::Range<u32>, what: &str| {
         for number in numbers {
             let ids = [format!("c2c_{what}_{number}")];
-            server.host().add_conversations_to_group(&user("alice"), "Work", ids).expect("adds");
+            server.host().call(&user("alice"), &AddConversationsToGroup::new("Work", ids)).expect("adds");
         }
     };
     let server = serve();
-    server.host().create_conversation_group(&user("alice"), "Work", ["c2c_0"]).expect("creates");
+    server.host().call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");
     add(&server, 1..10, "kept");
     SqliteStore::open_read_only(&path).and_then(|store| store.backup(&backup)).expect("copies");
     add(&server, 10..15, "lost");
@@ -295,7 +298,7 @@ fn a_stream_ends_with_its_signature() {
     assert_eq!(stream.end(), "expired");
     assert_eq!(server.try_events(&signature, "", None).expect_err("expired").outcome(), (401, 70001));
     assert_eq!(server.metric("convgroups_ended_event_streams_total{reason=\"expired\"}"), 1);
-    server.host().delete_conversation_group(&user("alice"), "Work").expect("deletes");
+    server.host().call(&user("alice"), &DeleteConversationGroup::new("Work")).expect("deletes");
     assert_eq!((lasting.expect().id, lasting.expect().id), (Some(1), Some(2)));
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Request, StatusCode};
+use convgroups_host::api::CreateConversationGroup;
 use convgroups_host::{MemoryStore, Version};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::server::{APP, PATIENCE, Setup, TestServer, eventually, keys, now, request, sign};
@@ -187,7 +188,7 @@ fn an_http2_connection_without_requests_is_closed_despite_its_pings() {
     assert!(ended.as_ref().map_or_else(h2::Error::is_go_away, |()| true), "{ended:?}");
 
     // An open event stream counts as a request.
-    server.host().create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("creates");
+    server.host().call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("creates");
     let event = busy.runtime.block_on(async { timeout(PATIENCE, events.data()).await.expect("an event comes") });
     assert!(event.is_some_and(|event| event.is_ok()));
     assert!(!busy.ended.is_finished());

@@ -1,6 +1,7 @@
 //! `/v4`: the commands as Tencent's clients send them, with their quirks.
 
 use convgroups_host::Version;
+use convgroups_host::api::{AddConversationsToGroup, CreateConversationGroup, MarkConversation};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::settings::WhenFull;
 use convgroups_host::store::{Commit, Skip};
@@ -420,16 +421,16 @@ fn everything_of_a_user_comes_in_pages_each_conversation_once() {
         let name = format!("group {group}");
         for (batch, ids) in members.chunks(100).enumerate() {
             if batch == 0 {
-                server.host().create_conversation_group(&alice, &name, ids).expect("creates");
+                server.host().call(&alice, &CreateConversationGroup::new(&name, ids)).expect("creates");
             } else {
-                server.host().add_conversations_to_group(&alice, &name, ids).expect("adds");
+                server.host().call(&alice, &AddConversationsToGroup::new(&name, ids)).expect("adds");
             }
         }
         // In two groups, and still once.
-        server.host().add_conversations_to_group(&alice, &name, ["c2c_0_0001"]).expect("adds");
+        server.host().call(&alice, &AddConversationsToGroup::new(&name, ["c2c_0_0001"])).expect("adds");
         expected.extend(members);
     }
-    server.host().mark_conversation(&alice, 1, true, ["group_marked", "c2c_0_0002"]).expect("marks");
+    server.host().call(&alice, &MarkConversation::new(1, true, ["group_marked", "c2c_0_0002"])).expect("marks");
     expected.push("group_marked".to_owned());
 
     let (mut start, mut pages, mut seen) = (json!(0), Vec::new(), Vec::new());
@@ -473,9 +474,9 @@ fn paging_skips_nothing_when_what_a_page_showed_is_removed_before_the_next() {
     let by_calls = |server: &TestServer| {
         for (batch, ids) in members.chunks(100).enumerate() {
             if batch == 0 {
-                server.host().create_conversation_group(&user("alice"), "Work", ids).expect("creates");
+                server.host().call(&user("alice"), &CreateConversationGroup::new("Work", ids)).expect("creates");
             } else {
-                server.host().add_conversations_to_group(&user("alice"), "Work", ids).expect("adds");
+                server.host().call(&user("alice"), &AddConversationsToGroup::new("Work", ids)).expect("adds");
             }
         }
     };
@@ -632,9 +633,9 @@ fn a_page_that_is_exactly_full_is_the_last_when_nothing_follows() {
     let server = TestServer::start();
     let alice = user("alice");
     let members = ids("c2c_", 1000);
-    server.host().create_conversation_group(&alice, "Work", &members[..100]).expect("creates");
+    server.host().call(&alice, &CreateConversationGroup::new("Work", &members[..100])).expect("creates");
     for ids in members[100..].chunks(100) {
-        server.host().add_conversations_to_group(&alice, "Work", ids).expect("adds");
+        server.host().call(&alice, &AddConversationsToGroup::new("Work", ids)).expect("adds");
     }
     let page = get(&server);
     assert_eq!(page["ContactItem"].as_array().expect("a list").len(), 1000);

@@ -3,23 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use convgroups_host::api::{Answer, GroupAndConversations, GroupName, Request};
+use convgroups_host::api::{
+    AddConversationsToGroup, CreateConversationGroup, DeleteConversationGroup, GetConversationGroupList,
+};
 use convgroups_host::call::{CallContext, Interrupted, Session};
 use convgroups_host::events::Event;
 use convgroups_host::{Failure, Host, HostFault, Version};
 use convgroups_tests::{TestStore, user};
 
-fn both(group_name: &str, ids: &[&str]) -> GroupAndConversations {
-    let conversation_id_list = ids.iter().map(|&id| id.to_owned()).collect();
-    GroupAndConversations { group_name: group_name.to_owned(), conversation_id_list }
-}
-
-fn create(name: &str, ids: &[&str]) -> Request {
-    Request::CreateConversationGroup(both(name, ids))
-}
-
-fn delete_group(name: &str) -> Request {
-    Request::DeleteConversationGroup(GroupName { group_name: name.to_owned() })
+fn create(name: &str, ids: &[&str]) -> CreateConversationGroup {
+    CreateConversationGroup::new(name, ids.iter().copied())
 }
 
 fn host(store: &TestStore) -> Host {
@@ -38,11 +31,8 @@ fn several_operations_are_one_version_and_see_each_other() {
             session.call(&create("Work", &["c2c_bob"]))?;
             assert_eq!(names(session)?, ["Work"]);
             session.call(&create("Play", &["c2c_eve"]))?;
-            assert_eq!(
-                session.call(&Request::GetConversationGroupList)?,
-                Answer::GroupNames(vec!["Work".into(), "Play".into()])
-            );
-            session.call(&Request::AddConversationsToGroup(both("Work", &["c2c_eve"])))?;
+            assert_eq!(session.call(&GetConversationGroupList {})?, ["Work", "Play"]);
+            session.call(&AddConversationsToGroup::new("Work", ["c2c_eve"]))?;
             names(session)
         });
         let reply = reply.expect("it goes through");
@@ -68,7 +58,7 @@ fn operations_that_change_nothing_leave_no_version() {
         assert_eq!((nothing.answer, nothing.version), (7, None), "{kind}");
         let reply = host.transact(&user("alice"), "there and back", CallContext::default(), |session| {
             session.call(&create("Work", &["c2c_bob"]))?;
-            session.call(&delete_group("Work"))?;
+            session.call(&DeleteConversationGroup::new("Work"))?;
             names(session)
         });
         assert_eq!(reply.expect("it goes through").answer, Vec::<String>::new(), "{kind}");
@@ -80,7 +70,7 @@ fn operations_that_change_nothing_leave_no_version() {
 fn a_refusal_drops_what_was_done_before_it_even_when_it_is_swallowed() {
     for (kind, store) in TestStore::all() {
         let host = host(&store);
-        host.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("creates");
+        host.call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("creates");
         let before = store.store.state(&user("alice")).expect("reads");
         let handed_back = host.transact(&user("alice"), "two", CallContext::default(), |session| {
             session.call(&create("Play", &["c2c_eve"]))?;
@@ -92,16 +82,16 @@ fn a_refusal_drops_what_was_done_before_it_even_when_it_is_swallowed() {
             // The session is over, whatever is tried.
             session.call(&create("More", &["c2c_eve"])).expect_err("over");
             session.groups().expect_err("over");
-            Ok(Answer::Done)
+            Ok(Vec::new())
         });
         let own = host.transact(&user("alice"), "two", CallContext::default(), |session| {
             session.call(&create("Play", &["c2c_eve"]))?;
-            Err::<Answer, _>(session.refuse(4711, "on second thoughts"))
+            Err::<Vec<_>, _>(session.refuse(4711, "on second thoughts"))
         });
         let own_swallowed = host.transact(&user("alice"), "two", CallContext::default(), |session| {
             session.call(&create("Play", &["c2c_eve"]))?;
             let _ = session.refuse(4711, "on second thoughts");
-            Ok(Answer::Done)
+            Ok(Vec::new())
         });
         for (result, own) in [(handed_back, false), (swallowed, false), (own, true), (own_swallowed, true)] {
             let error = result.expect_err("refused");
@@ -109,7 +99,7 @@ fn a_refusal_drops_what_was_done_before_it_even_when_it_is_swallowed() {
             assert_eq!(error.code() == 4711, own, "{kind}: {error}");
         }
         assert_eq!(store.store.state(&user("alice")).expect("reads"), before, "{kind}");
-        host.create_conversation_group(&user("alice"), "Play", ["c2c_eve"]).expect("the lane is free again");
+        host.call(&user("alice"), &CreateConversationGroup::new("Play", ["c2c_eve"])).expect("the lane is free again");
     }
 }
 
@@ -119,7 +109,7 @@ fn an_interruption_of_another_session_is_no_reason_to_panic() {
         let host = host(&store);
         let mut stolen = None;
         let stealing = host.transact(&user("alice"), "steals", CallContext::default(), |session| {
-            stolen = session.call(&delete_group("nowhere")).err();
+            stolen = session.call(&DeleteConversationGroup::new("nowhere")).err();
             Ok(())
         });
         stealing.expect_err("refused");
@@ -136,7 +126,7 @@ fn an_interruption_of_another_session_is_no_reason_to_panic() {
 fn after_a_conflict_with_another_host_all_of_it_runs_again() {
     for (kind, store) in TestStore::all() {
         let (ours, theirs) = (host(&store), host(&store));
-        ours.create_conversation_group(&user("alice"), "Work", ["c2c_bob"]).expect("creates");
+        ours.call(&user("alice"), &CreateConversationGroup::new("Work", ["c2c_bob"])).expect("creates");
         let runs = Arc::new(AtomicU32::new(0));
         let reply = ours.transact(&user("alice"), "several", CallContext::default(), |session| {
             let run = runs.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +134,7 @@ fn after_a_conflict_with_another_host_all_of_it_runs_again() {
             session.call(&create("Play", &["c2c_eve"]))?;
             if run < 2 {
                 let name = format!("by another host {run}");
-                theirs.create_conversation_group(&user("alice"), name, ["c2c_bob"]).expect("creates");
+                theirs.call(&user("alice"), &CreateConversationGroup::new(name, ["c2c_bob"])).expect("creates");
             }
             session.call(&create("More", &["c2c_eve"]))?;
             Ok(seen)
@@ -153,7 +143,7 @@ fn after_a_conflict_with_another_host_all_of_it_runs_again() {
         assert_eq!((reply.attempts, runs.load(Ordering::Relaxed)), (3, 3), "{kind}");
         assert_eq!(reply.answer, ["Work", "by another host 0", "by another host 1"], "{kind}");
         assert_eq!(reply.version, Some(Version(4)), "{kind}");
-        let groups = ours.get_conversation_group_list(&user("alice")).expect("lists");
+        let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").answer;
         assert_eq!(groups, ["Work", "by another host 0", "by another host 1", "Play", "More"], "{kind}");
     }
 }
@@ -166,11 +156,13 @@ fn operations_that_meet_conflicts_without_end_give_up_and_change_nothing() {
     let result = ours.transact(&user("alice"), "several", CallContext::default(), |session| {
         session.call(&create("Mine", &["c2c_eve"]))?;
         run += 1;
-        theirs.create_conversation_group(&user("alice"), format!("theirs {run}"), ["c2c_bob"]).expect("creates");
+        theirs
+            .call(&user("alice"), &CreateConversationGroup::new(format!("theirs {run}"), ["c2c_bob"]))
+            .expect("creates");
         session.call(&create("Mine too", &["c2c_eve"]))
     });
     let failure = result.expect_err("it gives up").failure;
     assert_eq!(failure, Failure::Host(HostFault::Busy { attempts: 10 }));
-    let groups = ours.get_conversation_group_list(&user("alice")).expect("lists");
+    let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").answer;
     assert!(groups.len() == 10 && groups.iter().all(|name| name.starts_with("theirs")), "{groups:?}");
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use convgroups_host::api::Request;
+use convgroups_host::api::{DeleteConversationsFromGroup, Request};
 use convgroups_host::events::{Event, EventReader};
 use convgroups_host::model::UserState;
 use convgroups_host::settings::{CallSettings, EventSettings, Limits, SandboxSettings, WhenFull};
@@ -216,7 +216,7 @@ impl World {
 
 /// Nothing comes of a plugin that fails, whose blame it is.
 fn fails(host: &Host, user: &UserId) {
-    let error = host.delete_conversations_from_group(user, "Work", ["c2c_1"]).expect_err("it fails");
+    let error = host.call(user, &DeleteConversationsFromGroup::new("Work", ["c2c_1"])).expect_err("it fails");
     assert!(matches!(error.failure, Failure::Plugin(_)), "{error}");
 }
 

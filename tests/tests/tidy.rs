@@ -1,5 +1,5 @@
-//! What pages say of the sources is so: which files have `unsafe`, and which tests and commands there are. And what is fuzzed is
-//! what is released.
+//! What pages say of the sources is so: which files have `unsafe`, which tests and commands there are, which program embeds the
+//! library. And what is fuzzed is what is released.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -101,6 +101,13 @@ fn every_file_of_generated_code_that_has_unsafe_is_on_the_page() {
 }
 
 #[test]
+fn the_program_in_the_readme_is_the_one_that_is_built_and_run() {
+    let readme = text("README.md");
+    let program = readme.split_once("```rust\n").and_then(|(_, rest)| rest.split_once("```")).expect("a program").0;
+    assert_eq!(program, text("examples/embed/src/main.rs"), "left: README.md; right: the program");
+}
+
+#[test]
 fn every_test_file_and_command_that_a_page_names_is_there() {
     let sources = sources();
     let makefile = text("Makefile");
@@ -187,9 +194,13 @@ fn locked(file: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn what_is_fuzzed_is_built_of_the_same_versions() {
-    let (own, fuzzed) = (locked("Cargo.lock"), locked("fuzz/Cargo.lock"));
+fn what_is_fuzzed_and_what_embeds_the_library_is_built_of_the_same_versions() {
+    let own = locked("Cargo.lock");
     let names: BTreeSet<&String> = own.iter().map(|(name, _)| name).collect();
-    let others: Vec<_> = fuzzed.difference(&own).filter(|(name, _)| names.contains(name)).collect();
-    assert!(own.len() > 100 && others.is_empty(), "copy Cargo.lock to fuzz/ and let cargo complete it: {others:?}");
+    for directory in ["fuzz", "examples/embed"] {
+        let built = locked(&format!("{directory}/Cargo.lock"));
+        let others: Vec<_> = built.difference(&own).filter(|(name, _)| names.contains(name)).collect();
+        let mend = format!("copy Cargo.lock to {directory}/ and let cargo complete it");
+        assert!(built.len() > 100 && others.is_empty(), "{mend}: {others:?}");
+    }
 }

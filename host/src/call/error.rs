@@ -2,25 +2,9 @@
 
 use std::fmt;
 
-use crate::api::OperationError;
+use crate::api::{OperationError, code};
 use crate::sandbox::PluginFault;
 use crate::store::StoreError;
-
-/// Codes that the host itself answers with, with Tencent Cloud Chat's numbers (REST error codes).
-pub mod code {
-    /// A parameter is missing, unknown or of the wrong type.
-    pub const INVALID_PARAMETER: i32 = 50002;
-    /// The plugin, the store or the host failed.
-    pub const INTERNAL: i32 = 50004;
-    /// The call took too long.
-    pub const TIMED_OUT: i32 = 50005;
-    /// A call names far more conversations than any plugin takes.
-    pub const BATCH_SIZE: i32 = 51006;
-    /// What was sent is not JSON of the expected form.
-    pub const MALFORMED_JSON: i32 = 60003;
-    /// There are too many calls.
-    pub const OVERLOADED: i32 = 60018;
-}
 
 /// A call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,158 +1,32 @@
-//! Calls as JSON, with the SDK's names.
+//! Replies and failures as JSON, as the SDK's callbacks get them.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use super::Reply;
-use super::error::{CallError, code};
-use crate::api::{Answer, Method, Request};
+use super::error::CallError;
+use crate::api::{BadRequest, Output};
 use crate::marks::{self, Form};
-use crate::model::UserId;
-use crate::object::OnlyObjects;
-
-/// A request that could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{desc}")]
-pub struct BadRequest {
-    /// 60003: not JSON of the expected form. 50002: a parameter is missing, unknown or of the wrong type.
-    pub code: i32,
-    /// What is wrong, with the path of the field.
-    pub desc: String,
-}
-
-impl Request {
-    /// Reads an operation's parameters.
-    ///
-    /// # Errors
-    ///
-    /// 60003 when `params` is not JSON; 50002 when it is no object, or a field is missing, unknown or of the wrong type.
-    pub fn from_json(method: Method, params: &str) -> Result<Self, BadRequest> {
-        Ok(match method {
-            Method::CreateConversationGroup => Self::CreateConversationGroup(parse(params)?),
-            Method::GetConversationGroupList => {
-                let NoParameters {} = parse(params)?;
-                Self::GetConversationGroupList
-            }
-            Method::DeleteConversationGroup => Self::DeleteConversationGroup(parse(params)?),
-            Method::RenameConversationGroup => Self::RenameConversationGroup(parse(params)?),
-            Method::AddConversationsToGroup => Self::AddConversationsToGroup(parse(params)?),
-            Method::DeleteConversationsFromGroup => Self::DeleteConversationsFromGroup(parse(params)?),
-            Method::MarkConversation => Self::MarkConversation(parse(params)?),
-            Method::SetConversationCustomData => Self::SetConversationCustomData(parse(params)?),
-            Method::GetConversationListByFilter => Self::GetConversationListByFilter(parse(params)?),
-            Method::SearchConversations => Self::SearchConversations(parse(params)?),
-        })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoParameters {}
-
-/// A call as one line of JSON: `{"user":…,"method":…,"params":{…}}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallLine {
-    /// Who calls.
-    pub user: UserId,
-    /// What; or why its parameters could not be read.
-    pub request: Result<Request, BadRequest>,
-}
-
-impl CallLine {
-    /// Reads a line.
-    ///
-    /// # Errors
-    ///
-    /// 60003 when the line is not an object with exactly these fields, or names a method that does not exist.
-    pub fn from_json(line: &str) -> Result<Self, BadRequest> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Line<'a> {
-            user: UserId,
-            method: String,
-            #[serde(borrow)]
-            params: Option<&'a RawValue>,
-        }
-
-        let malformed = |desc| BadRequest { code: code::MALFORMED_JSON, desc };
-        let mut deserializer = serde_json::Deserializer::from_str(line);
-        let line: Line<'_> = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer))
-            .map_err(|error| malformed(describe("", &error)))?;
-        deserializer.end().map_err(|error| malformed(without_position(&error)))?;
-        let method = Method::from_name(&line.method).ok_or_else(|| {
-            let methods = Method::ALL.map(Method::name).join(", ");
-            malformed(format!("method: there is no {:?}, but {methods}", line.method))
-        })?;
-        Ok(Self { user: line.user, request: Request::from_json(method, line.params.map_or("{}", RawValue::get)) })
-    }
-}
-
-fn parse<T: DeserializeOwned>(params: &str) -> Result<T, BadRequest> {
-    parse_object("params", params)
-}
-
-/// Parses a JSON object. Messages call it `root`.
-///
-/// # Errors
-///
-/// 60003 when `text` is not JSON; 50002 when it is not an object, or a field is missing, unknown or of the wrong type.
-pub fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer)).map_err(|error| {
-        let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
-        BadRequest { code, desc: describe(root, &error) }
-    })?;
-    let end = deserializer.end();
-    end.map_err(|error| BadRequest { code: code::MALFORMED_JSON, desc: without_position(&error) })?;
-    Ok(parsed)
-}
-
-/// The path of the offending field and what is wrong with it.
-fn describe(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
-    let path = error.path().to_string();
-    let reason = without_position(error.inner());
-    match (root, path.as_str()) {
-        ("", "." | "?") => reason,
-        (root, "." | "?") => format!("{root}: {reason}"),
-        ("", path) => format!("{path}: {reason}"),
-        (root, path) => format!("{root}.{path}: {reason}"),
-    }
-}
-
-/// Without line and column, which only mean something inside the fragment that was read.
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(position) if error.line() > 0 => match text.get(..position) {
-            Some(reason) if error.is_data() => reason.to_owned(),
-            Some(reason) => format!("{reason} at column {}", error.column()),
-            None => text,
-        },
-        _ => text,
-    }
-}
 
 /// `{code, desc, data}`, as the SDK's callbacks get it.
 #[derive(Serialize)]
-struct Envelope<'a> {
+struct Envelope<'a, T> {
     code: i32,
     desc: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a Answer>,
+    data: Option<&'a T>,
 }
 
-impl Envelope<'_> {
+impl<T: Serialize> Envelope<'_, T> {
     fn to_json(&self, form: Form) -> String {
         marks::to_json(self, form).expect("numbers and texts have a JSON form")
     }
 }
 
 fn failed(code: i32, desc: &str) -> String {
-    Envelope { code, desc, data: None }.to_json(Form::Numbers)
+    Envelope::<()> { code, desc, data: None }.to_json(Form::Numbers)
 }
 
-impl Reply {
+impl<T: Output> Reply<T> {
     /// The answer as the SDK gives it: `{"code":0,"desc":"","data":…}`; without `data` where the SDK has none.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -162,7 +36,7 @@ impl Reply {
     /// As [`Reply::to_json`], with each `markList` in a form.
     #[must_use]
     pub fn to_json_with(&self, form: Form) -> String {
-        let data = (self.answer != Answer::Done).then_some(&self.answer);
+        let data = (!self.answer.is_nothing()).then_some(&self.answer);
         Envelope { code: 0, desc: "", data }.to_json(form)
     }
 }

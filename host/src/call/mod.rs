@@ -10,18 +10,14 @@ use std::time::{Duration, Instant};
 
 pub use admission::CallCounts;
 use admission::{Admission, InFlight};
-pub use error::{CallError, Failure, HostFault, Waiting, code};
-pub use json::{BadRequest, CallLine, parse_object};
+pub use error::{CallError, Failure, HostFault, Waiting};
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
-use crate::api::{
-    Answer, ConversationListQuery, ConversationOperationResult, ConversationPage, ConversationSearchResult,
-    Conversations, CustomData, GroupAndConversations, GroupName, Mark, OperationError, Rename, Request,
-};
+use crate::api::{Answer, OperationError, code};
 use crate::events::{Event, EventReader};
 use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
-use crate::sandbox::{CompileCache, Compiled, Ended, Ran, Sandbox, UnusableCache};
+use crate::sandbox::{CompileCache, Ended, Operation, Sandbox, UnusableCache};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
 use crate::store::{Bounds, Commit, CommitOutcome, Skip, Store, Transaction};
 
@@ -42,7 +38,6 @@ struct Shared {
     max_request_bytes: usize,
     keep: u32,
     admission: Admission,
-    runner: Runner,
 }
 
 /// An answer whose changes, if there were any, are durable.
@@ -106,7 +101,6 @@ pub struct HostBuilder {
     store: Option<Arc<dyn Store>>,
     plugin: Option<PluginSource>,
     examiner: Option<Examiner>,
-    pub(crate) runner: Runner,
 }
 
 impl HostBuilder {
@@ -155,7 +149,7 @@ impl HostBuilder {
     /// When no store was chosen, a setting is out of its range, the plugin cannot be loaded, or the machine cannot give what the
     /// settings ask.
     pub fn build(self) -> Result<Host, BuildError> {
-        let Self { settings, store, plugin, examiner, runner } = self;
+        let Self { settings, store, plugin, examiner } = self;
         let store = store.ok_or(BuildError::NoStore)?;
         let sandbox = new_sandbox(&settings)?;
         let plugin = plugin.or_else(default_plugin).ok_or(BuildError::NoPlugin)?;
@@ -176,7 +170,6 @@ impl HostBuilder {
                 max_request_bytes,
                 keep: settings.events.keep_per_user,
                 admission,
-                runner,
             }),
         })
     }
@@ -217,13 +210,7 @@ impl Host {
     /// Starts with the default settings and the built-in plugin. A store must be chosen.
     #[must_use]
     pub fn builder() -> HostBuilder {
-        HostBuilder {
-            settings: Settings::default(),
-            store: None,
-            plugin: None,
-            examiner: None,
-            runner: Runner::default(),
-        }
+        HostBuilder { settings: Settings::default(), store: None, plugin: None, examiner: None }
     }
 
     /// Runs an operation for a user and returns when its changes are durable. Blocks the calling thread, whose stack must
@@ -233,8 +220,8 @@ impl Host {
     ///
     /// A rule refused the operation, the plugin failed, or the host did; [`CallError`] tells which. Nothing was changed,
     /// unless the store says that it does not know.
-    pub fn call(&self, user: &UserId, request: &Request) -> Result<Reply, CallError> {
-        self.call_with(user, request, CallContext::default())
+    pub fn call<O: Operation>(&self, user: &UserId, operation: &O) -> Result<Reply<O::Output>, CallError> {
+        self.call_with(user, operation, CallContext::default())
     }
 
     /// As [`Host::call`], with an id and a deadline of the caller's choice.
@@ -242,8 +229,13 @@ impl Host {
     /// # Errors
     ///
     /// As [`Host::call`].
-    pub fn call_with(&self, user: &UserId, request: &Request, context: CallContext) -> Result<Reply, CallError> {
-        self.transact(user, request.method().name(), context, |session| session.call(request))
+    pub fn call_with<O: Operation>(
+        &self,
+        user: &UserId,
+        operation: &O,
+        context: CallContext,
+    ) -> Result<Reply<O::Output>, CallError> {
+        self.transact(user, operation.method().name(), context, |session| session.call(operation))
     }
 
     /// Runs several operations for a user, in one transaction: all are kept, or none. `name` is what the log calls them.
@@ -287,9 +279,14 @@ impl Host {
     ///
     /// Outside of a tokio runtime with a timer.
     #[cfg(feature = "tokio")]
-    pub async fn call_async(&self, user: &UserId, request: Request, context: CallContext) -> Result<Reply, CallError> {
-        let name = request.method().name();
-        self.transact_async(user, name, context, move |session| session.call(&request)).await
+    pub async fn call_async<O: Operation + Send + 'static>(
+        &self,
+        user: &UserId,
+        operation: O,
+        context: CallContext,
+    ) -> Result<Reply<O::Output>, CallError> {
+        let name = operation.method().name();
+        self.transact_async(user, name, context, move |session| session.call(&operation)).await
     }
 
     /// As [`Host::transact`], without blocking the thread, see [`Host::call_async`].
@@ -425,203 +422,6 @@ impl Host {
     #[must_use]
     pub fn plugin_was_cached(&self) -> bool {
         self.shared.sandbox.cache_hits() > 0
-    }
-
-    /// `createConversationGroup`: creates a group and puts conversations into it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn create_conversation_group(
-        &self,
-        user: &UserId,
-        group_name: impl Into<String>,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationOperationResult>, CallError> {
-        self.typed(user, &Request::CreateConversationGroup(both(group_name, conversation_ids)), results)
-    }
-
-    /// `getConversationGroupList`: the names of all groups.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn get_conversation_group_list(&self, user: &UserId) -> Result<Vec<String>, CallError> {
-        self.typed(user, &Request::GetConversationGroupList, |answer| match answer {
-            Answer::GroupNames(names) => Some(names),
-            _ => None,
-        })
-    }
-
-    /// `deleteConversationGroup`: removes a group.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn delete_conversation_group(&self, user: &UserId, group_name: impl Into<String>) -> Result<(), CallError> {
-        self.call(user, &Request::DeleteConversationGroup(GroupName { group_name: group_name.into() })).map(drop)
-    }
-
-    /// `renameConversationGroup`: gives a group another name.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn rename_conversation_group(
-        &self,
-        user: &UserId,
-        old_name: impl Into<String>,
-        new_name: impl Into<String>,
-    ) -> Result<(), CallError> {
-        let rename = Rename { old_name: old_name.into(), new_name: new_name.into() };
-        self.call(user, &Request::RenameConversationGroup(rename)).map(drop)
-    }
-
-    /// `addConversationsToGroup`: puts conversations into a group.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn add_conversations_to_group(
-        &self,
-        user: &UserId,
-        group_name: impl Into<String>,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationOperationResult>, CallError> {
-        self.typed(user, &Request::AddConversationsToGroup(both(group_name, conversation_ids)), results)
-    }
-
-    /// `deleteConversationsFromGroup`: takes conversations out of a group.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn delete_conversations_from_group(
-        &self,
-        user: &UserId,
-        group_name: impl Into<String>,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationOperationResult>, CallError> {
-        self.typed(user, &Request::DeleteConversationsFromGroup(both(group_name, conversation_ids)), results)
-    }
-
-    /// `markConversation`: sets or clears marks of conversations, one bit each, see [`crate::marks`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn mark_conversation(
-        &self,
-        user: &UserId,
-        mark_type: u64,
-        enable_mark: bool,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationOperationResult>, CallError> {
-        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
-        self.typed(user, &Request::MarkConversation(Mark { mark_type, enable_mark, conversation_id_list }), results)
-    }
-
-    /// `setConversationCustomData`: gives conversations custom data; the empty text removes it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn set_conversation_custom_data(
-        &self,
-        user: &UserId,
-        custom_data: impl Into<String>,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationOperationResult>, CallError> {
-        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
-        let params = CustomData { custom_data: custom_data.into(), conversation_id_list };
-        self.typed(user, &Request::SetConversationCustomData(params), results)
-    }
-
-    /// `getConversationListByFilter`: the conversations in some group or with marks or custom data, a page at a time.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn get_conversation_list_by_filter(
-        &self,
-        user: &UserId,
-        query: ConversationListQuery,
-    ) -> Result<ConversationPage, CallError> {
-        self.typed(user, &Request::GetConversationListByFilter(query), |answer| match answer {
-            Answer::Page(page) => Some(page),
-            _ => None,
-        })
-    }
-
-    /// `searchConversations`: which groups hold these conversations, and what is noted on them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::call`].
-    pub fn search_conversations(
-        &self,
-        user: &UserId,
-        conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<Vec<ConversationSearchResult>, CallError> {
-        let conversation_id_list = conversation_ids.into_iter().map(Into::into).collect();
-        self.typed(user, &Request::SearchConversations(Conversations { conversation_id_list }), |answer| match answer {
-            Answer::Found(found) => Some(found),
-            _ => None,
-        })
-    }
-
-    fn typed<T>(&self, user: &UserId, request: &Request, pick: fn(Answer) -> Option<T>) -> Result<T, CallError> {
-        let reply = self.call(user, request)?;
-        Ok(pick(reply.answer).expect("the sandbox answers each request with its own kind of answer"))
-    }
-}
-
-fn both(
-    group_name: impl Into<String>,
-    conversation_ids: impl IntoIterator<Item = impl Into<String>>,
-) -> GroupAndConversations {
-    GroupAndConversations {
-        group_name: group_name.into(),
-        conversation_id_list: conversation_ids.into_iter().map(Into::into).collect(),
-    }
-}
-
-fn results(answer: Answer) -> Option<Vec<ConversationOperationResult>> {
-    match answer {
-        Answer::Results(results) => Some(results),
-        _ => None,
-    }
-}
-
-/// What runs requests: the sandbox, always, but for a benchmark that compares it with the rules linked natively.
-#[derive(Clone, Default)]
-pub(crate) enum Runner {
-    #[default]
-    Sandbox,
-    #[cfg(feature = "measure")]
-    Native(crate::measure::Native),
-}
-
-impl std::fmt::Debug for Runner {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Runner")
-    }
-}
-
-impl Runner {
-    fn run(
-        &self,
-        sandbox: &Sandbox,
-        plugin: &Compiled,
-        transaction: Transaction,
-        limits: &Arc<Limits>,
-        request: &Request,
-    ) -> Result<Ran, Ended> {
-        match self {
-            Self::Sandbox => sandbox.run(plugin, transaction, limits, request),
-            #[cfg(feature = "measure")]
-            Self::Native(native) => native.run(transaction, limits, request),
-        }
     }
 }
 

@@ -4,9 +4,8 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::error::code;
-use crate::api::{Answer, Method, OperationError, Request};
-use crate::sandbox::Ended;
+use crate::api::{Method, OperationError, code};
+use crate::sandbox::{Ended, Operation};
 use crate::store::{Fault, GroupEntry, Transaction};
 
 /// Operations of one user that are kept together or not at all. Each runs in a sandbox of its own and sees what those
@@ -62,7 +61,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// When it is refused or fails. The session is over then, and nothing of it is kept.
-    pub fn call(&mut self, request: &Request) -> Result<Answer, Interrupted> {
+    pub fn call<O: Operation>(&mut self, operation: &O) -> Result<O::Output, Interrupted> {
         let transaction = match mem::replace(&mut self.state, State::Running) {
             State::Open(transaction) => transaction,
             ended => {
@@ -70,16 +69,16 @@ impl<'a> Session<'a> {
                 return Err(Interrupted(()));
             }
         };
-        if let Err(refusal) = self.check_size(request) {
+        if let Err(refusal) = self.check_size(operation) {
             return Err(self.end(Ended::Refused(refusal)));
         }
-        let method = request.method();
+        let method = operation.method();
         if !self.methods.contains(&method) {
             self.methods.push(method);
         }
         let shared = self.shared;
         let _span = tracing::debug_span!("operation", method = method.name()).entered();
-        let ran = shared.runner.run(&shared.sandbox, &shared.plugin.compiled, *transaction, &shared.limits, request);
+        let ran = operation.run(&shared.sandbox, &shared.plugin.compiled, *transaction, &shared.limits);
         match ran {
             Ok(ran) => {
                 self.state = State::Open(Box::new(ran.transaction));
@@ -127,14 +126,14 @@ impl<'a> Session<'a> {
         Interrupted(())
     }
 
-    /// A request that is far beyond every limit would only fill the plugin's memory, and be blamed on the plugin.
-    fn check_size(&self, request: &Request) -> Result<(), OperationError> {
+    /// An operation that is far beyond every limit would only fill the plugin's memory, and be blamed on the plugin.
+    fn check_size(&self, operation: &impl Operation) -> Result<(), OperationError> {
         let refuse = |code, desc| Err(OperationError { code, desc });
-        let (ids, max) = (request.conversation_ids().len(), self.shared.bounds.max_ids);
+        let (ids, max) = (operation.conversation_ids().len(), self.shared.bounds.max_ids);
         if ids > max as usize {
             return refuse(code::BATCH_SIZE, format!("the list has {ids} conversations, at most {max} are allowed"));
         }
-        let (bytes, max) = (request.text_bytes(), self.shared.max_request_bytes);
+        let (bytes, max) = (operation.text_bytes(), self.shared.max_request_bytes);
         if bytes > max {
             let desc = format!("the request has {bytes} bytes, at most {max} are allowed");
             return refuse(code::INVALID_PARAMETER, desc);

@@ -311,10 +311,10 @@ mod doctored {
     use std::sync::Arc;
 
     use super::*;
-    use crate::api::{GroupAndConversations, Request};
+    use crate::api::CreateConversationGroup;
     use crate::model::UserId;
     use crate::plugin::BUNDLED;
-    use crate::sandbox::{Sandbox, in_memory};
+    use crate::sandbox::{Operation, Sandbox, in_memory};
     use crate::settings::{Limits, SandboxSettings};
     use crate::store::{Bounds, MemoryStore, Transaction};
 
@@ -349,10 +349,7 @@ mod doctored {
         let plugin = sandbox.compiler().load(&in_memory(&code).expect("there is memory"), false).expect("it links");
         let user = UserId::new("alice").expect("valid");
         let transaction = Transaction::new(Arc::new(MemoryStore::new()), user, Bounds::default());
-        let request = Request::CreateConversationGroup(GroupAndConversations {
-            group_name: "Work".to_owned(),
-            conversation_id_list: vec!["c2c_bob".to_owned()],
-        });
-        sandbox.run(&plugin, transaction, &Arc::new(Limits::default()), &request).expect("it runs");
+        let creation = CreateConversationGroup::new("Work", ["c2c_bob"]);
+        creation.run(&sandbox, &plugin, transaction, &Arc::new(Limits::default())).expect("it runs");
     }
 }

@@ -15,7 +15,7 @@ mod generated {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "plugin",
-        ownership: Borrowing { duplicate_if_necessary: true },
+        ownership: Owning,
         imports: { default: trappable },
         trappable_error_type: {
             "im:conversation-groups/types.creation-error" => crate::store::TransactionError,

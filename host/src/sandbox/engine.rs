@@ -22,7 +22,7 @@ use crate::settings::{SandboxSettings, Wasi};
 const SPARE_INSTANCES: u32 = 2;
 
 /// Compiles plugins, and runs them.
-pub(crate) struct Sandbox {
+pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) settings: SandboxSettings,
     wasi: Wasi,
@@ -37,7 +37,7 @@ impl fmt::Debug for Sandbox {
 }
 
 /// A plugin that is ready to be instantiated.
-pub(crate) struct Compiled {
+pub struct Compiled {
     pub(super) pre: PluginPre<CallState>,
     pub(super) needs_wasi: bool,
     needs: Option<PluginNeeds>,

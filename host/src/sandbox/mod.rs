@@ -9,7 +9,10 @@ mod compile;
 mod engine;
 mod fault;
 mod imports;
+#[cfg(feature = "measure")]
+mod kept;
 mod limiter;
+mod operation;
 mod run;
 mod ticker;
 
@@ -21,5 +24,8 @@ pub use engine::PluginNeeds;
 pub(crate) use engine::{Compiled, Compiler, Sandbox, in_memory};
 pub use fault::{PluginFault, PluginFaultKind};
 #[cfg(feature = "measure")]
-pub(crate) use run::Warm;
-pub(crate) use run::{CallState, Ended, Ran, borrowed};
+pub(crate) use kept::Kept;
+pub use operation::Operation;
+#[cfg(feature = "measure")]
+pub(crate) use run::Ran;
+pub(crate) use run::{CallState, Ended};

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
-use utoipa::openapi::{RefOr, Schema};
 
 use super::Command;
-use crate::openapi::{CommandSchemas, reference};
+use crate::openapi::CommandSchemas;
 use convgroups_host::api::{Conversation, ConversationSearchResult, ConversationType};
 use convgroups_host::object::null_is_default;
+use convgroups_host::schema::{Schemas, reference};
 
 /// A conversation: with a user (`Type` 1, `To_Account`) or with a chat group (`Type` 2, `ToGroupId`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -401,7 +401,7 @@ pub(super) struct MarkResult {
 }
 
 /// The schemas of all commands.
-pub(crate) fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) -> Vec<CommandSchemas> {
+pub(crate) fn schemas(schemas: &mut Schemas) -> Vec<CommandSchemas> {
     let mut of = |command: Command| {
         let (summary, request, answer) = match command {
             Command::CreateContactGroup => {

@@ -13,10 +13,11 @@ use super::body::{
 use super::{Answered, App, ok};
 use crate::rejection::Rejection;
 use convgroups_host::api::{
-    Answer, Conversation, ConversationFilter, ConversationListQuery, ConversationOperationResult, ConversationPage,
-    Conversations, CustomData, GroupAndConversations, GroupName, Mark as MarkParameters, Rename, Request,
+    AddConversationsToGroup, Conversation, ConversationFilter, ConversationOperationResult, ConversationPage,
+    CreateConversationGroup, DeleteConversationGroup, DeleteConversationsFromGroup, GetConversationListByFilter,
+    MarkConversation, RenameConversationGroup, SearchConversations, SetConversationCustomData, code, parse_object,
 };
-use convgroups_host::call::{Interrupted, Session, code, parse_object};
+use convgroups_host::call::{Interrupted, Session};
 use convgroups_host::model::UserId;
 
 /// The most conversations on one page of `get_contact_group`.
@@ -63,9 +64,9 @@ impl Command {
                 let Create { from_account, groups } = parse(body)?;
                 let [group] = exactly_one("GroupContactItem", groups)?;
                 let ids = conversation_ids("GroupContactItem[0].ContactItem", group.contacts.iter())?;
+                let creation = CreateConversationGroup::new(group.group_name.as_str(), ids);
                 let create = move |session: &mut Session<'_>| {
-                    let params = both(&group.group_name, ids.clone());
-                    let results = results(session.call(&Request::CreateConversationGroup(params))?);
+                    let results = session.call(&creation)?;
                     let created = CreatedGroup {
                         group: numbered(session, &group.group_name)?,
                         results: merged(&group.contacts, results),
@@ -77,10 +78,11 @@ impl Command {
             Self::DelContactGroup => {
                 let Delete { from_account, group_names } = parse(body)?;
                 let [group_name] = exactly_one("GroupName", group_names)?;
+                let deletion = DeleteConversationGroup { group_name };
                 let delete = move |session: &mut Session<'_>| {
                     // The number is gone with the group.
-                    let group = numbered(session, &group_name)?;
-                    session.call(&Request::DeleteConversationGroup(GroupName { group_name: group_name.clone() }))?;
+                    let group = numbered(session, &deletion.group_name)?;
+                    session.call(&deletion)?;
                     Ok(Deleted { groups: vec![group] })
                 };
                 call.answer(&from_account, delete).await
@@ -131,9 +133,9 @@ impl Call<'_> {
             1 => {
                 let missing = || invalid("UpdateGroup.NewGroupName: missing, though UpdateGroupType is 1".to_owned());
                 let new_name = group.new_group_name.ok_or_else(missing)?;
-                let rename = Rename { old_name: group.old_group_name, new_name };
+                let rename = RenameConversationGroup { old_name: group.old_group_name, new_name };
                 let work = move |session: &mut Session<'_>| {
-                    session.call(&Request::RenameConversationGroup(rename.clone()))?;
+                    session.call(&rename)?;
                     Ok(Updated {
                         update_type: 1,
                         result: UpdatedGroup {
@@ -200,18 +202,6 @@ fn conversation_ids<'a>(
     contacts.enumerate().map(id).collect()
 }
 
-fn both(group_name: &str, conversation_id_list: Vec<String>) -> GroupAndConversations {
-    GroupAndConversations { group_name: group_name.to_owned(), conversation_id_list }
-}
-
-/// The results that such an operation answers.
-fn results(answer: Answer) -> Vec<ConversationOperationResult> {
-    match answer {
-        Answer::Results(results) => results,
-        _ => unreachable!("the sandbox answers each request with its own kind of answer"),
-    }
-}
-
 fn result_item(contact: &ContactItem, result: ConversationOperationResult) -> ResultItem {
     let ConversationOperationResult { result_code, result_info, .. } = result;
     ResultItem { contact_item: contact.clone().echo(), result_code, result_info }
@@ -237,18 +227,17 @@ fn change(session: &mut Session<'_>, name: &str, items: &[UpdateItem], ids: &[St
     let mut done = Vec::with_capacity(items.len());
     for run in items.chunk_by(|one, next| one.operation == next.operation) {
         let ids = ids.get(done.len()..done.len() + run.len()).unwrap_or_default();
-        let params = both(name, ids.to_vec());
-        let answer = match run.first().map(|item| item.operation) {
-            Some(ContactOperation::Add) => session.call(&Request::AddConversationsToGroup(params))?,
-            Some(ContactOperation::Delete) | None => session.call(&Request::DeleteConversationsFromGroup(params))?,
+        let results = match run.first().map(|item| item.operation) {
+            Some(ContactOperation::Add) => session.call(&AddConversationsToGroup::new(name, ids))?,
+            Some(ContactOperation::Delete) | None => session.call(&DeleteConversationsFromGroup::new(name, ids))?,
         };
-        for (item, result) in run.iter().zip(results(answer)) {
+        for (item, result) in run.iter().zip(results) {
             done.push(UpdateResult { operation: item.operation, result: result_item(&item.contact, result) });
         }
     }
     if items.is_empty() {
         // Which the plugin refuses in its own words.
-        session.call(&Request::DeleteConversationsFromGroup(both(name, Vec::new())))?;
+        session.call(&DeleteConversationsFromGroup::new(name, ids))?;
     }
     Ok(Updated {
         update_type: 1,
@@ -274,10 +263,10 @@ fn get(session: &mut Session<'_>, start: u64) -> Result<Got, Interrupted> {
         if page.is_finished {
             break true;
         }
-        let Some(later) = page.next_seq.parse().ok().filter(|&seq| seq > next_seq) else {
+        if page.next_seq <= next_seq {
             return Err(session.refuse(code::INTERNAL, "the plugin's pages do not go on"));
-        };
-        next_seq = later;
+        }
+        next_seq = page.next_seq;
         if conversations.len() >= PAGE {
             break false;
         }
@@ -309,18 +298,11 @@ fn before_block(block: u64) -> u64 {
 /// Lists all conversations after a position, `count` at most.
 fn list(session: &mut Session<'_>, next_seq: u64, count: usize) -> Result<ConversationPage, Interrupted> {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    let query = ConversationListQuery { filter: ConversationFilter::default(), next_seq, count };
-    let Answer::Page(page) = session.call(&Request::GetConversationListByFilter(query))? else {
-        unreachable!("the sandbox answers each request with its own kind of answer")
-    };
-    Ok(page)
+    session.call(&GetConversationListByFilter { filter: ConversationFilter::default(), next_seq, count })
 }
 
 fn search(session: &mut Session<'_>, ids: &[String]) -> Result<Found, Interrupted> {
-    let request = Request::SearchConversations(Conversations { conversation_id_list: ids.to_vec() });
-    let Answer::Found(found) = session.call(&request)? else {
-        unreachable!("the sandbox answers each request with its own kind of answer")
-    };
+    let found = session.call(&SearchConversations::new(ids))?;
     // The answer has no place for a failure of one conversation.
     if let Some(failed) = found.iter().find(|found| found.result_code != 0) {
         return Err(session.refuse(failed.result_code, failed.result_info.clone()));
@@ -341,8 +323,8 @@ fn mark_all(session: &mut Session<'_>, items: &[MarkItem], ids: &[String]) -> Re
         let Some(first) = run.first() else { continue };
         let ids = ids.get(done.len()..done.len() + run.len()).unwrap_or_default();
         let mut outcomes: Vec<(i32, String)> = vec![(0, String::new()); run.len()];
-        for request in marking(first, ids) {
-            for (outcome, result) in outcomes.iter_mut().zip(results(session.call(&request)?)) {
+        for results in mark_alike(session, first, ids)? {
+            for (outcome, result) in outcomes.iter_mut().zip(results) {
                 // The first failure counts, and a change anywhere is no remark.
                 if outcome.0 == 0 && result.result_code != 0 {
                     *outcome = (result.result_code, result.result_info);
@@ -358,26 +340,26 @@ fn mark_all(session: &mut Session<'_>, items: &[MarkItem], ids: &[String]) -> Re
     Ok(Marked { results: done })
 }
 
-/// The operations that one item stands for. What is cleared comes last, and only what is not set: a conversation that has
-/// something before and after has something in between, and keeps its place.
-fn marking(item: &MarkItem, ids: &[String]) -> Vec<Request> {
+/// Does what one item stands for with conversations. What is cleared comes last, and only what is not set: a conversation that
+/// has something before and after has something in between, and keeps its place.
+fn mark_alike(
+    session: &mut Session<'_>,
+    item: &MarkItem,
+    ids: &[String],
+) -> Result<Vec<Vec<ConversationOperationResult>>, Interrupted> {
     let standard = matches!(item.operation, MarkOperation::Standard | MarkOperation::Both);
     let custom = matches!(item.operation, MarkOperation::Custom | MarkOperation::Both);
-    let mark = |mark_type, enable_mark| {
-        Request::MarkConversation(MarkParameters { mark_type, enable_mark, conversation_id_list: ids.to_vec() })
-    };
     let clear = item.clear & !item.set;
-    let mut requests = Vec::new();
+    let mut results = Vec::new();
     // An item that names no mark at all is for the plugin to refuse.
     if standard && (item.set != 0 || (clear == 0 && !custom)) {
-        requests.push(mark(item.set, true));
+        results.push(session.call(&MarkConversation::new(item.set, true, ids))?);
     }
     if let (true, Some(custom_data)) = (custom, &item.custom) {
-        let params = CustomData { custom_data: custom_data.clone(), conversation_id_list: ids.to_vec() };
-        requests.push(Request::SetConversationCustomData(params));
+        results.push(session.call(&SetConversationCustomData::new(custom_data, ids))?);
     }
     if standard && clear != 0 {
-        requests.push(mark(clear, false));
+        results.push(session.call(&MarkConversation::new(clear, false, ids))?);
     }
-    requests
+    Ok(results)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use convgroups_host::api::{GroupAndConversations, Request};
+use convgroups_host::api::{AddConversationsToGroup, CreateConversationGroup, DeleteConversationsFromGroup, Request};
 use convgroups_host::{CallError, Host, UserId};
 
 /// A group that no plugin attacks.
@@ -48,18 +48,17 @@ pub(crate) fn serve(host: &Host, user: &UserId, is_over: impl Fn() -> bool) -> R
 }
 
 pub(crate) fn creation(group: &str) -> Request {
-    Request::CreateConversationGroup(both(group))
+    CreateConversationGroup::new(group, ids()).into()
 }
 
 pub(crate) fn deletion(group: &str) -> Request {
-    Request::DeleteConversationsFromGroup(both(group))
+    DeleteConversationsFromGroup::new(group, ids()).into()
 }
 
 fn addition() -> Request {
-    Request::AddConversationsToGroup(both(GROUP))
+    AddConversationsToGroup::new(GROUP, ids()).into()
 }
 
-fn both(group: &str) -> GroupAndConversations {
-    let conversation_id_list = (0..10).map(|number| format!("c2c_user_{number:04}")).collect();
-    GroupAndConversations { group_name: group.to_owned(), conversation_id_list }
+fn ids() -> impl Iterator<Item = String> {
+    (0..10).map(|number| format!("c2c_user_{number:04}"))
 }

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use convgroups_host::api::Request;
 use convgroups_host::settings::Limits;
 use convgroups_host::{Host, MemoryStore, Settings, UserId};
 use convgroups_tests::native;
@@ -25,20 +26,20 @@ pub(crate) const SUBJECTS: &[&str] = &["native", "kept", "fresh", "whole", "whol
 pub(crate) fn run(subject: &str, calls: u32) -> Result<(), Failure> {
     let bare = bare()?;
     let limits = Limits::default();
-    let mut kept = bare.keep();
-    let (delete, delete_100) = (deletion(10), deletion(100));
+    let (mut kept, kept_deletion) = (bare.keep(), deletion(10));
+    let (delete, delete_100) = (Request::from(deletion(10)), Request::from(deletion(100)));
     let store = Arc::new(MemoryStore::new());
     let user = UserId::new("alice")?;
     // No more than are taken out: this store copies the whole group for each commit.
     fill(&*store, &user, 100)?;
     let settings = Settings { ..Settings::default() };
     let host = Host::builder().settings(settings).shared_store(store).build()?;
-    let (add, add_100) = (addition(10), addition(100));
+    let (add, add_100) = (Request::from(addition(10)), Request::from(addition(100)));
     let mut one = |call: u32| -> Result<(), Failure> {
         let turn = |even, odd| if call.is_multiple_of(2) { even } else { odd };
         match subject {
             "native" => drop(black_box(native::run(&mut bare.transaction(), &limits, black_box(&delete)))),
-            "kept" => drop(black_box(kept.call(black_box(&delete)))),
+            "kept" => drop(black_box(kept.call(black_box(&kept_deletion)))),
             "fresh" => drop(black_box(bare.fresh(black_box(&delete)))),
             "whole" => drop(black_box(host.call(&user, turn(&delete, &add))?)),
             "whole-100" => drop(black_box(host.call(&user, turn(&delete_100, &add_100))?)),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use convgroups_host::api::{GroupAndConversations, Request};
+use convgroups_host::api::{AddConversationsToGroup, DeleteConversationsFromGroup, Request};
 use convgroups_host::model::{Change, Origin};
 use convgroups_host::store::{Commit, Skip, Store};
 use convgroups_host::{Host, UserId, Version};
@@ -43,8 +43,7 @@ where
 }
 
 fn work(host: &Host, deadline: Instant, user: impl Fn(usize) -> UserId) -> Vec<Duration> {
-    let Request::DeleteConversationsFromGroup(params) = deletion(10) else { return Vec::new() };
-    let calls = [Request::DeleteConversationsFromGroup(params.clone()), Request::AddConversationsToGroup(params)];
+    let calls = [Request::from(deletion(10)), Request::from(addition(10))];
     let mut times = Vec::new();
     for turn in 0.. {
         // Ends after an addition, so that the next round finds everything in its place.
@@ -87,12 +86,10 @@ fn ids(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("c2c_user_{number:04}")).collect()
 }
 
-pub(crate) fn deletion(count: usize) -> Request {
-    let params = GroupAndConversations { group_name: "Work".to_owned(), conversation_id_list: ids(count) };
-    Request::DeleteConversationsFromGroup(params)
+pub(crate) fn deletion(count: usize) -> DeleteConversationsFromGroup {
+    DeleteConversationsFromGroup::new("Work", ids(count))
 }
 
-pub(crate) fn addition(count: usize) -> Request {
-    let params = GroupAndConversations { group_name: "Work".to_owned(), conversation_id_list: ids(count) };
-    Request::AddConversationsToGroup(params)
+pub(crate) fn addition(count: usize) -> AddConversationsToGroup {
+    AddConversationsToGroup::new("Work", ids(count))
 }

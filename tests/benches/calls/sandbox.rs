@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use convgroups_host::api::Request;
 use convgroups_host::measure::{Bare, Kept};
 use convgroups_host::settings::Limits;
 use convgroups_host::store::Store;
@@ -37,13 +38,14 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report) -> Result<(), Failur
     let limits = Limits::default();
     for count in [1, 10, 100] {
         let request = deletion(count);
+        let any = Request::from(request.clone());
         let mut kept_instance: Kept<'_> = bare.keep();
         let time = |subject: &mut dyn FnMut()| time(effort.round, subject);
         let mut rounds: [Vec<f64>; 5] = std::array::from_fn(|_| Vec::new());
         // One round more than is counted, to warm up.
         for round in 0..=effort.rounds {
             let mut times = vec![
-                time(&mut || drop(black_box(native::run(&mut bare.transaction(), &limits, black_box(&request))))),
+                time(&mut || drop(black_box(native::run(&mut bare.transaction(), &limits, black_box(&any))))),
                 time(&mut || drop(black_box(kept_instance.call(black_box(&request))))),
                 time(&mut || drop(black_box(bare.fresh(black_box(&request))))),
             ];

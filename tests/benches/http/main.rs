@@ -1,24 +1,23 @@
-//! What the sandbox costs a server: requests a second and latencies of deletions over HTTP, against the same server with
-//! the rules linked natively; and, on SQLite, against what one would write without this project. `--synapse=ADDRESS` compares
-//! with a Synapse there instead.
+//! The server: requests a second and latencies of deletions over HTTP; on SQLite against what one would write without this
+//! project. And what the sandbox costs a served call: a host behind as little HTTP as there can be, with the sandbox and with the
+//! rules linked natively. `--synapse=ADDRESS` compares the server with a Synapse there instead.
 //!
 //! Each connection is a user of its own, who takes conversations out of a group and puts them back, in turn. The servers
 //! run in this process, beside the clients, and are measured in rounds that take turns; medians of the rounds are printed.
 //! `cargo bench -- --short` takes few and short rounds, to see that all of it runs.
 
+mod bare;
 mod naive;
 mod synapse;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use convgroups_host::store::Store;
 use convgroups_host::{Host, MemoryStore, SqliteStore};
 use convgroups_server::usersig::Keys;
 use convgroups_server::{KeySource, Server, Settings};
-use convgroups_tests::native;
 use tokio::runtime::Runtime;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -49,19 +48,20 @@ fn main() -> Result<(), Failure> {
     };
     let runtime = Runtime::new()?;
     println!("deletions over HTTP; times in microseconds; reach: sandboxed / native at least 0.90");
+    println!("server: this project's; sandboxed, native: axum and a host, no signatures, limits, log and metrics");
     println!("plain: axum and rusqlite, a transaction with a flush for each call, no sandbox, no signatures, no log");
     println!(
-        "{:<7} {:>4} {:>6} {:<9} {:>10} {:>9} {:>9}   sandboxed to it",
+        "{:<7} {:>4} {:>6} {:<9} {:>10} {:>9} {:>9}   server to it",
         "store", "ids", "conns", "", "calls/s", "p50", "p99"
     );
     let synapse = std::env::args().find_map(|argument| argument.strip_prefix("--synapse=").map(str::parse));
     if let Some(address) = synapse.transpose()? {
         let directory = tempfile::tempdir()?;
-        let sandboxed = start(&runtime, SqliteStore::open(directory.path().join("groups.db"))?, false)?;
+        let server = server(&runtime, SqliteStore::open(directory.path().join("groups.db"))?)?;
         let synapse = Subject { name: "Synapse", address, connect: synapse::client };
         // It closes connections that have waited for a minute, which is what it takes to make rooms for more users.
         for connections in [1, 8, 16] {
-            compare("sqlite", 10, connections, &[sandboxed, synapse], &effort)?;
+            compare("sqlite", 10, connections, &[server, synapse], &effort)?;
         }
         return Ok(());
     }
@@ -70,23 +70,28 @@ fn main() -> Result<(), Failure> {
         let directory = tempfile::tempdir()?;
         let file = |name: &str| directory.path().join(name);
         let subjects = if store == "memory" {
-            vec![start(&runtime, MemoryStore::new(), false)?, start(&runtime, MemoryStore::new(), true)?]
+            vec![
+                server(&runtime, MemoryStore::new())?,
+                bare(&runtime, MemoryStore::new(), false)?,
+                bare(&runtime, MemoryStore::new(), true)?,
+            ]
         } else {
             let address = runtime.block_on(naive::serve(&file("plain.db")))?;
             vec![
-                start(&runtime, SqliteStore::open(file("sandboxed.db"))?, false)?,
-                start(&runtime, SqliteStore::open(file("native.db"))?, true)?,
+                server(&runtime, SqliteStore::open(file("server.db"))?)?,
+                bare(&runtime, SqliteStore::open(file("sandboxed.db"))?, false)?,
+                bare(&runtime, SqliteStore::open(file("native.db"))?, true)?,
                 Subject { name: "plain", address, connect: Client::new },
             ]
         };
         for ids in [1, 10, 100] {
             for connections in [1, 8, 64] {
-                gains.push(compare(store, ids, connections, &subjects, &effort)?);
+                let measured = compare(store, ids, connections, &subjects, &effort)?;
+                gains.push(ratio(&measured[1], &measured[2]));
             }
         }
     }
-    gains.sort_by(f64::total_cmp);
-    println!("median of sandboxed to native: {:.2}", gains[gains.len() / 2]);
+    println!("median of sandboxed to native: {:.2}", median(gains.into_iter()));
     Ok(())
 }
 
@@ -98,18 +103,22 @@ struct Subject {
     connect: fn(SocketAddr, &str, usize) -> Result<Client, Failure>,
 }
 
-/// A server of ours, which serves until the runtime ends.
-fn start(runtime: &Runtime, store: impl Store, natively: bool) -> Result<Subject, Failure> {
+/// This project's server, until the runtime ends.
+fn server(runtime: &Runtime, store: impl Store) -> Result<Subject, Failure> {
     let mut settings = settings();
     settings.server.listen = "127.0.0.1:0".to_owned();
-    let mut host = Host::builder().store(store);
-    if natively {
-        host = host.natively(Arc::new(native::run));
-    }
+    let host = Host::builder().store(store).build()?;
     let _entered = runtime.enter();
-    let server = Server::bind(host.build()?, &settings, KeySource::Fixed(Keys::parse(KEY)?))?;
+    let server = Server::bind(host, &settings, KeySource::Fixed(Keys::parse(KEY)?))?;
     let address = server.address();
     runtime.spawn(server.run(std::future::pending()));
+    Ok(Subject { name: "server", address, connect: Client::new })
+}
+
+/// As little as there can be around a host, until the runtime ends.
+fn bare(runtime: &Runtime, store: impl Store, natively: bool) -> Result<Subject, Failure> {
+    let host = Host::builder().store(store).build()?;
+    let address = runtime.block_on(bare::serve(host, natively))?;
     Ok(Subject { name: if natively { "native" } else { "sandboxed" }, address, connect: Client::new })
 }
 
@@ -121,8 +130,14 @@ fn settings() -> Settings {
     settings
 }
 
-/// How many times the calls of the second the first does, as the median of the rounds.
-fn compare(store: &str, ids: usize, connections: usize, subjects: &[Subject], effort: &Effort) -> Result<f64, Failure> {
+/// Measures servers in turn: for each, its rounds.
+fn compare(
+    store: &str,
+    ids: usize,
+    connections: usize,
+    subjects: &[Subject],
+    effort: &Effort,
+) -> Result<Vec<Vec<Measured>>, Failure> {
     let connect = |subject: &Subject| -> Result<Vec<Client>, Failure> {
         let user = |number| format!("user-{ids}-{connections}-{number}");
         (0..connections).map(|number| (subject.connect)(subject.address, &user(number), ids)).collect()
@@ -138,27 +153,30 @@ fn compare(store: &str, ids: usize, connections: usize, subjects: &[Subject], ef
             }
         }
     }
-    let median = |values: &mut dyn Iterator<Item = f64>| {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let mut ratios = Vec::new();
-    for (subject, rounds) in subjects.iter().zip(&measured) {
-        // Round by round: rounds that took turns share the machine's moods.
-        let ratio = median(&mut measured[0].iter().zip(rounds).map(|(first, own)| first.rate / own.rate));
-        let at = |part: usize| median(&mut rounds.iter().map(|round| round.at(part)));
+    for (place, (subject, rounds)) in subjects.iter().zip(&measured).enumerate() {
+        let at = |part: usize| median(rounds.iter().map(|round| round.at(part)));
         println!(
             "{store:<7} {ids:>4} {connections:>6} {:<9} {:>10.0} {:>9.0} {:>9.0}   {}",
             subject.name,
-            median(&mut rounds.iter().map(|round| round.rate)),
+            median(rounds.iter().map(|round| round.rate)),
             at(50),
             at(99),
-            if ratios.is_empty() { String::new() } else { format!("{ratio:.2}") },
+            if place == 0 { String::new() } else { format!("{:.2}", ratio(&measured[0], rounds)) },
         );
-        ratios.push(ratio);
     }
-    Ok(ratios[1])
+    Ok(measured)
+}
+
+/// How many times the calls of the second the first does, as the median of the rounds, one by one: rounds that took turns share
+/// the machine's moods.
+fn ratio(first: &[Measured], second: &[Measured]) -> f64 {
+    median(first.iter().zip(second).map(|(first, second)| first.rate / second.rate))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 impl Measured {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use convgroups_host::api::{GroupAndConversations, Request};
+use convgroups_host::api::{AddConversationsToGroup, DeleteConversationsFromGroup, Request};
 use convgroups_host::settings::PostgresSettings;
 use convgroups_host::{Failure as CallFailure, Host, HostFault, PostgresStore, Settings, UserId};
 use convgroups_tests::gated::GatedStore;
@@ -144,9 +144,9 @@ impl Caller<'_> {
         let mut times = Vec::new();
         // Ends after an addition, so that the next round finds everything in its place.
         while Instant::now() < deadline {
-            let (user, params) = self.choose()?;
-            let delete = Request::DeleteConversationsFromGroup(params.clone());
-            for request in [delete, Request::AddConversationsToGroup(params)] {
+            let (user, deletion) = self.choose()?;
+            let addition = AddConversationsToGroup::new(deletion.group_name.as_str(), &deletion.conversation_id_list);
+            for request in [deletion.into(), addition.into()] {
                 let started = Instant::now();
                 self.call(&user, &request)?;
                 times.push(micros(started.elapsed()));
@@ -173,7 +173,7 @@ impl Caller<'_> {
     }
 
     /// Where there are fewer users than callers, each caller has conversations of its own, so that every call changes something.
-    fn choose(&self) -> Result<(UserId, GroupAndConversations), Failure> {
+    fn choose(&self) -> Result<(UserId, DeleteConversationsFromGroup), Failure> {
         let parts_of_group = IDS / AT_ONCE;
         let users = self.order.users;
         let (user, part) = if users > self.order.all_callers {
@@ -182,11 +182,9 @@ impl Caller<'_> {
             (self.number % users, self.number / users)
         };
         let first = part % parts_of_group * AT_ONCE;
-        let params = GroupAndConversations {
-            group_name: format!("Group {}", part / parts_of_group % GROUPS + 1),
-            conversation_id_list: (first..first + AT_ONCE).map(|id| format!("c2c_user_{id}")).collect(),
-        };
-        Ok((UserId::new(format!("user-{user}"))?, params))
+        let group_name = format!("Group {}", part / parts_of_group % GROUPS + 1);
+        let ids = (first..first + AT_ONCE).map(|id| format!("c2c_user_{id}"));
+        Ok((UserId::new(format!("user-{user}"))?, DeleteConversationsFromGroup::new(group_name, ids)))
     }
 }
 

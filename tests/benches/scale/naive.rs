@@ -57,14 +57,13 @@ impl Naive {
     }
 
     pub(crate) fn call(&self, user: &UserId, request: &Request) -> Result<(), Failure> {
-        let (deletes, params) = match request {
-            Request::DeleteConversationsFromGroup(params) => (true, params),
-            Request::AddConversationsToGroup(params) => (false, params),
+        let (deletes, group_name, ids) = match request {
+            Request::DeleteConversationsFromGroup(call) => (true, &call.group_name, &call.conversation_id_list),
+            Request::AddConversationsToGroup(call) => (false, &call.group_name, &call.conversation_id_list),
             _ => return Err("no such call".into()),
         };
-        let results =
-            self.runtime.block_on(self.change(user, &params.group_name, &params.conversation_id_list, deletes));
-        if results?.len() == params.conversation_id_list.len() { Ok(()) } else { Err("a result is missing".into()) }
+        let results = self.runtime.block_on(self.change(user, group_name, ids, deletes));
+        if results?.len() == ids.len() { Ok(()) } else { Err("a result is missing".into()) }
     }
 
     async fn change(

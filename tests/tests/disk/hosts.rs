@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use convgroups_host::api::{CreateConversationGroup, SetConversationCustomData};
 use convgroups_host::model::{Change, ConversationData};
 use convgroups_host::settings::{CallSettings, EventSettings, Limits};
 use convgroups_host::{Failure, Host, HostFault, Settings, SqliteStore, UserId};
@@ -46,10 +47,10 @@ fn call(host: &Host, users: &[UserId], name: &str, random: &mut fastrand::Rng) -
         let name = format!("{name} {number}");
         let ids = ids(&format!("c2c_{name} "), random.usize(1..30));
         let (result, change) = if random.bool() {
-            let result = host.create_conversation_group(&user, &*name, ids.clone()).map(drop);
+            let result = host.call(&user, &CreateConversationGroup::new(&*name, ids.clone())).map(drop);
             (result, Change::GroupCreated { group_name: name, conversation_list: ids })
         } else {
-            let result = host.set_conversation_custom_data(&user, &*name, ids.clone()).map(drop);
+            let result = host.call(&user, &SetConversationCustomData::new(&*name, ids.clone())).map(drop);
             let data = |id| ConversationData { custom_data: name.clone(), ..ConversationData::none(id) };
             let conversation_list = ids.into_iter().map(data).collect();
             (result, Change::ConversationsChanged { conversation_list })

@@ -1,8 +1,9 @@
 //! `annotation-store`: the annotations of the calling user's conversations, inside the call's transaction.
 
+use super::borrowed;
 use crate::model;
+use crate::sandbox::CallState;
 use crate::sandbox::bindings::annotation_store::{Annotation, Host, Member};
-use crate::sandbox::{CallState, borrowed};
 
 impl Host for CallState {
     fn get_annotations(&mut self, conversation_ids: Vec<String>) -> wasmtime::Result<Vec<Annotation>> {

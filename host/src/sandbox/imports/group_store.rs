@@ -1,7 +1,8 @@
 //! `group-store`: the calling user's groups, inside the call's transaction.
 
+use super::borrowed;
+use crate::sandbox::CallState;
 use crate::sandbox::bindings::group_store::{Addition, Host, Member};
-use crate::sandbox::{CallState, borrowed};
 use crate::store::{self, TransactionError};
 
 type Outcome<T> = Result<T, TransactionError>;

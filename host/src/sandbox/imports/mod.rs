@@ -21,3 +21,8 @@ use super::bindings;
 pub(super) fn add_to_linker(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     bindings::Plugin::add_to_linker::<_, HasSelf<CallState>>(linker, |state| state)
 }
+
+/// IDs as a transaction takes them.
+fn borrowed(ids: &[String]) -> Vec<&str> {
+    ids.iter().map(String::as_str).collect()
+}
