@@ -52,7 +52,7 @@ pub(crate) fn load(global: &Global) -> Result<Loaded, Failed> {
         layers = layers.merge(Flags(Toml::string(&flag)));
     }
     let settings: Settings = layers.extract().map_err(usage)?;
-    settings.check().map_err(|error| Failed::Usage(error.to_string()))?;
+    settings.check().map_err(Failed::usage)?;
     Ok(Loaded { settings, layers })
 }
 

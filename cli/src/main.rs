@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use convgroups_host::files;
 use convgroups_host::plugin::examiner_main;
 use convgroups_host::store::{self, Store};
 use convgroups_host::{BuildError, Examiner, Host, PluginSource};
@@ -101,11 +102,11 @@ fn host(settings: &Settings) -> Result<Host, Failed> {
     let store = store::open(&settings.store, &settings.postgres).map_err(Failed::run)?;
     let examiner = examiner()?;
     let built = settings.with_cache(|settings_of_host| {
-        let host = Host::builder().settings(settings_of_host).shared_store(Arc::clone(&store));
+        let host = Host::builder().settings(settings_of_host).store(Arc::clone(&store));
         host.plugin(plugin_source(settings)).plugin_examiner(examiner.clone()).build()
     });
     built.map_err(|error| match error {
-        BuildError::Setting(error) => Failed::Usage(error.to_string()),
+        BuildError::Setting(error) => Failed::usage(error),
         error => Failed::run(error),
     })
 }
@@ -134,8 +135,7 @@ pub(crate) fn create(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<(
     if path.exists() {
         return Err(failed(&"the file exists already; name a new one"));
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut partial = tempfile::NamedTempFile::new_in(directory).map_err(|error| failed(&error))?;
+    let mut partial = tempfile::NamedTempFile::new_in(files::parent(path)).map_err(|error| failed(&error))?;
     let mut output = BufWriter::new(partial.as_file_mut());
     write(&mut output)?;
     output.flush().map_err(|error| failed(&error))?;

@@ -12,6 +12,10 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
+    pub(crate) fn usage(error: impl std::fmt::Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
     pub(crate) fn run(error: impl std::fmt::Display) -> Self {
         Self::Run(error.to_string())
     }

@@ -6,7 +6,9 @@ use crate::settings::Settings;
 use convgroups_host::hex::hex;
 use convgroups_host::store;
 use convgroups_server::usersig::{DEFAULT_LIFETIME_SECONDS, Keys};
-use convgroups_server::{KEYS_VARIABLE, KeySource, Reloader, Server, ServerError, raise_limit_of_open_files};
+use convgroups_server::{
+    KEYS_VARIABLE, KeySource, KeysError, Reloader, Server, ServerError, raise_limit_of_open_files,
+};
 
 use super::args::{Global, Serve};
 use super::{Done, Failed, Outcome, config, host, outlet, say};
@@ -72,13 +74,13 @@ pub(crate) fn serve(global: &Global, command: &Serve) -> Outcome {
     // Dropping it would wait without limit for calls that hang in the store.
     runtime.shutdown_timeout(LAST_WAIT);
     served.map(|()| Done::Well).map_err(|error| match error {
-        ServerError::Setting(_) => Failed::Usage(error.to_string()),
-        ServerError::Listen { .. } | ServerError::Stopped(_) => Failed::run(error),
+        ServerError::Setting(_) | ServerError::Keys(_) | ServerError::Certificate(_) => Failed::usage(error),
+        error => Failed::run(error),
     })
 }
 
 fn keys(settings: &Settings) -> Result<KeySource, Failed> {
-    KeySource::find(&settings.auth).map_err(Failed::Usage)?.ok_or_else(|| {
+    KeySource::find(&settings.auth).map_err(Failed::usage)?.ok_or_else(|| {
         Failed::Usage(format!(
             "there are no keys to check signatures with: set auth.keys_file to a file with one key on each line, or \
              the environment variable {KEYS_VARIABLE}; `convgroups serve --dev` makes one for a first look"
@@ -89,7 +91,7 @@ fn keys(settings: &Settings) -> Result<KeySource, Failed> {
 /// Settings for a first look. A key that is there already is used.
 fn dev(settings: &mut Settings) -> Result<KeySource, Failed> {
     first_look(settings);
-    if let Some(keys) = KeySource::find(&settings.auth).map_err(Failed::Usage)? {
+    if let Some(keys) = KeySource::find(&settings.auth).map_err(Failed::usage)? {
         return Ok(keys);
     }
     let mut secret = [0_u8; 32];
@@ -111,7 +113,7 @@ fn first_look(settings: &mut Settings) {
 }
 
 /// What a newcomer can paste.
-fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<String, String> {
+fn welcome(address: &str, settings: &Settings, keys: &KeySource) -> Result<String, KeysError> {
     let keys = keys.load()?;
     let app = settings.auth.sdk_app_id;
     let sign = |identifier: &str| keys.sign(identifier, app, now(), DEFAULT_LIFETIME_SECONDS);

@@ -13,7 +13,7 @@ use super::{Done, Failed, Outcome, print};
 pub(crate) fn usersig(settings: &Settings, command: &Usersig) -> Outcome {
     let app = settings.auth.sdk_app_id;
     if app == 0 {
-        let reason = "auth.sdk_app_id is not set: it is the SDKAppID that signatures are made for";
+        let reason = "setting auth.sdk_app_id: is not set: it is the SDKAppID that signatures are made for";
         return Err(Failed::Usage(reason.to_owned()));
     }
     let keys = keys(settings)?;
@@ -28,10 +28,10 @@ pub(crate) fn usersig(settings: &Settings, command: &Usersig) -> Outcome {
 }
 
 fn keys(settings: &Settings) -> Result<Keys, Failed> {
-    let source = KeySource::find(&settings.auth).map_err(Failed::Usage)?.ok_or_else(|| {
+    let source = KeySource::find(&settings.auth).map_err(Failed::usage)?.ok_or_else(|| {
         Failed::Usage(format!("there are no keys: set auth.keys_file, or the environment variable {KEYS_VARIABLE}"))
     })?;
-    source.load().map_err(Failed::Run)
+    source.load().map_err(Failed::run)
 }
 
 fn verify(keys: &Keys, app: u64, now: u64) -> Outcome {

@@ -187,7 +187,7 @@ fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str);
     let cases: [Case<'_>; 12] = [
         (&[], &[app], 2, "there are no keys"),
-        (&[key], &[], 2, "auth.sdk_app_id is not set"),
+        (&[key], &[], 2, "auth.sdk_app_id: is not set"),
         (&[("CONVGROUPS_USERSIG_KEYS", "short")], &[app], 2, "line 1 has a key of less than 16 bytes"),
         (&[], &[app, "--set=auth.keys_file=none.keys"], 2, "the keys file none.keys"),
         (&[], &[app, "--set=auth.keys_file=short.keys"], 2, "line 1 has a key of less than 16 bytes"),
@@ -199,9 +199,9 @@ fn a_server_that_cannot_be_right_does_not_start_and_says_why() {
             2,
             "line 2 is of the form",
         ),
-        (&[key], &[app, "--set=server.trusted_proxies=[\"nginx\"]"], 2, "server.trusted_proxies has \"nginx\""),
+        (&[key], &[app, "--set=server.trusted_proxies=[\"nginx\"]"], 2, "server.trusted_proxies: has \"nginx\""),
         (&[key], &[app, "--listen=0.0.0.0:0"], 2, "can be reached from other machines"),
-        (&[key], &[app, "--set=server.tls_key=key.pem"], 2, "go together"),
+        (&[key], &[app, "--set=server.tls_key=key.pem"], 2, "goes together"),
         (&[key], &[app, "--listen=256.1.1.1:80"], 1, "could not listen on 256.1.1.1:80"),
     ];
     for (environment, arguments, code, reason) in cases {

@@ -5,45 +5,14 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 
 use convgroups_host::store::Store;
+use convgroups_host::transfer::{Export, Import, ImportOptions, Source, TransferError};
 use convgroups_host::{MemoryStore, Version};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-
-use self::outcome::{Done, Failed, Outcome};
-use self::transfer::{export, import};
-
-#[path = "../../cli/src/outcome.rs"]
-#[expect(dead_code, reason = "some ends are those of other commands")]
-mod outcome;
-#[path = "../../cli/src/transfer/mod.rs"]
-#[expect(clippy::drop_non_drop, reason = "progress that is not shown needs no end")]
-mod transfer;
-
-fn say(_message: &str) {}
-
-/// Progress that is not shown.
-mod progress {
-    use std::time::Duration;
-
-    pub(crate) struct Progress;
-
-    impl Progress {
-        pub(crate) fn start(_what: &'static str, _total_bytes: Option<u64>, _printed: bool) -> Self {
-            Self
-        }
-
-        pub(crate) fn update(&mut self, _bytes: u64, _text: impl FnOnce(Duration) -> String) {}
-    }
-
-    pub(crate) fn rate(items: u64, _elapsed: Duration) -> u64 {
-        items
-    }
-}
 
 /// How many versions of a user are left out by a move.
 const GAP: u64 = 1000;
@@ -85,10 +54,9 @@ fn directory() -> TempDir {
 fn moved(directory: &Path, name: &str, file: &[u8]) -> Option<Vec<u8>> {
     let (into, out) = (directory.join(name), directory.join(format!("{name} out")));
     fs::write(&into, file).expect("a file can be written");
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let imported = import(&into, false, || Ok(Arc::clone(&store)), 100);
-    if let Err(failed) = imported {
-        assert!(matches!(&failed, Failed::Run(reason) if !reason.is_empty()), "{failed:?}");
+    let store = MemoryStore::new();
+    if let Err(failed) = import(&store, &into, false) {
+        assert!(!failed.to_string().is_empty(), "{failed:?}");
         assert_eq!(store.users(None, 1), Ok(Vec::new()), "{failed:?}");
         return None;
     }
@@ -96,13 +64,22 @@ fn moved(directory: &Path, name: &str, file: &[u8]) -> Option<Vec<u8>> {
     let state = |user| (store.state(&user).expect("memory can be read"), user);
     let all = || store.users(None, 1000).expect("memory can be read").into_iter().map(state).collect::<Vec<_>>();
     let before = all();
-    let resumed = import(&into, true, || Ok(Arc::clone(&store)), 100);
+    let resumed = import(&store, &into, true);
     assert!(resumed.is_ok(), "{:?}", resumed.err());
     assert_eq!(before, all());
-    assert!(export(&*store, &out, false).is_ok());
+    let exported = Export::begin(&store, &out, false).and_then(|export| export.run(&mut ()));
+    assert!(exported.is_ok(), "{:?}", exported.err());
     let exported = fs::read(&out).expect("the export is there");
     assert_eq!(fs::read(out.with_extension("partial")).map_err(|error| error.kind()), Err(ErrorKind::NotFound));
     Some(exported)
+}
+
+fn import(store: &dyn Store, file: &Path, resume: bool) -> Result<(), TransferError> {
+    let options = ImportOptions { resume, keep: 100 };
+    let import = Import::check(store, Source::file(file)?, options, &mut ())?;
+    import.write(&mut ())?;
+    import.verify(&mut ())?;
+    Ok(())
 }
 
 /// A file with a last line that fits what comes before it.

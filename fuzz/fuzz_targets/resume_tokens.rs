@@ -11,7 +11,7 @@ use axum::response::Response;
 use convgroups_fuzz::served::{KEPT, Served};
 use convgroups_fuzz::{Renewed, user};
 use convgroups_host::Version;
-use convgroups_host::api::{CreateConversationGroup, Request};
+use convgroups_host::api::CreateConversationGroup;
 use http_body_util::BodyExt;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

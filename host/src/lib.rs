@@ -38,6 +38,7 @@
 //! | `bundled-plugin` (default) | the reference plugin, built and embedded (needs the target `wasm32-wasip1`) |
 //! | `sqlite` (default) | [`SqliteStore`], the durable store |
 //! | `postgres` | `PostgresStore`, which any number of hosts share |
+//! | `transfer` | export of everything in a store, and import |
 //! | `wasi` | plugins whose toolchain needs WASI, with nothing behind it |
 //! | `openapi` | schemas of the operations' JSON, for `utoipa` |
 //!
@@ -47,6 +48,7 @@ pub mod api;
 pub mod call;
 pub mod escape;
 pub mod events;
+pub mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -64,11 +66,13 @@ mod sandbox;
 pub mod schema;
 pub mod settings;
 pub mod store;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 
 pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
 pub use model::{EventId, History, UserId, Version};
 pub use plugin::{Examiner, PluginSource};
-pub use sandbox::{Operation, PluginFault, PluginFaultKind, PluginNeeds, UnusableCache};
+pub use sandbox::{Operation, PluginFault, PluginFaultKind, PluginNeeds, SandboxError, UnusableCache};
 pub use settings::Settings;
 pub use store::MemoryStore;
 #[cfg(feature = "postgres")]

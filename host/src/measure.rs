@@ -41,7 +41,7 @@ impl Bare {
     /// As building a host.
     pub fn new(store: Arc<dyn Store>, user: UserId) -> Result<Self, BuildError> {
         let Settings { sandbox, wasi, limits, .. } = Settings::default();
-        let sandbox = Sandbox::new(sandbox, wasi, 64, None).map_err(BuildError::Sandbox)?;
+        let sandbox = Sandbox::new(sandbox, wasi, 64, None)?;
         let plugin = plugin::load(&sandbox, &PluginSource::Bundled, &Examiner::InProcess)?;
         Ok(Self { sandbox, plugin, limits: Arc::new(limits), store, user })
     }

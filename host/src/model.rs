@@ -247,14 +247,19 @@ impl From<DeletionReason> for u8 {
     }
 }
 
-impl TryFrom<u8> for DeletionReason {
-    type Error = String;
+/// No reason for a deletion has this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no reason for a deletion: expected 0 (requested) or 1 (evicted)")]
+pub struct UnknownDeletionReason(pub u8);
 
-    fn try_from(number: u8) -> Result<Self, Self::Error> {
+impl TryFrom<u8> for DeletionReason {
+    type Error = UnknownDeletionReason;
+
+    fn try_from(number: u8) -> Result<Self, UnknownDeletionReason> {
         match number {
             0 => Ok(Self::Requested),
             1 => Ok(Self::Evicted),
-            other => Err(format!("{other} is no reason for a deletion")),
+            other => Err(UnknownDeletionReason(other)),
         }
     }
 }

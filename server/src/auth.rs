@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::failures::Failures;
-use super::files::{self, Secrecy};
+use super::files::{self, FileProblem, Secrecy, UnusableFile};
 use super::rejection::{Rejection, code};
-use super::usersig::{Keys, MAX_BYTES, UserSigError};
+use super::usersig::{InvalidKeys, Keys, MAX_BYTES, UserSigError};
 use crate::settings::AuthSettings;
 use convgroups_host::model::UserId;
 
@@ -210,6 +210,21 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
+/// Why the keys that UserSigs are checked with cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// Their file cannot be used.
+    #[error("the keys file {0}")]
+    File(#[from] UnusableFile),
+    /// The environment variable has no keys.
+    #[error("{KEYS_VARIABLE}: {0}")]
+    Variable(#[source] InvalidKeys),
+    /// The environment variable is not text.
+    #[error("{KEYS_VARIABLE}: {0}")]
+    VariableUnreadable(#[source] std::env::VarError),
+}
+
 /// Where keys come from.
 #[derive(Clone, Debug)]
 pub enum KeySource {
@@ -225,16 +240,15 @@ impl KeySource {
     /// # Errors
     ///
     /// When the environment variable is there and has no keys.
-    pub fn find(settings: &AuthSettings) -> Result<Option<Self>, String> {
+    pub fn find(settings: &AuthSettings) -> Result<Option<Self>, KeysError> {
         if !settings.keys_file.as_os_str().is_empty() {
             return Ok(Some(Self::File(settings.keys_file.clone())));
         }
         match std::env::var(KEYS_VARIABLE) {
             Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(error) => Err(format!("{KEYS_VARIABLE}: {error}")),
+            Err(error) => Err(KeysError::VariableUnreadable(error)),
             Ok(text) => {
-                let keys =
-                    Keys::parse(&text.replace(',', "\n")).map_err(|error| format!("{KEYS_VARIABLE}: {error}"))?;
+                let keys = Keys::parse(&text.replace(',', "\n")).map_err(KeysError::Variable)?;
                 Ok(Some(Self::Fixed(keys)))
             }
         }
@@ -245,19 +259,18 @@ impl KeySource {
     /// # Errors
     ///
     /// When the file cannot be read, other users can read or write it, or a line of it is not a key.
-    pub fn load(&self) -> Result<Keys, String> {
+    pub fn load(&self) -> Result<Keys, KeysError> {
         match self {
             Self::Fixed(keys) => Ok(keys.clone()),
-            Self::File(path) => load(path),
+            Self::File(path) => Ok(load(path)?),
         }
     }
 }
 
-fn load(path: &Path) -> Result<Keys, String> {
-    let failed = |reason: &dyn std::fmt::Display| format!("the keys file {}: {reason}", path.display());
-    let content = files::read(path, Secrecy::Secret).map_err(|error| format!("the keys file {error}"))?;
-    let text = String::from_utf8(content).map_err(|_| failed(&"it is not UTF-8"))?;
-    Keys::parse(&text).map_err(|error| failed(&error))
+fn load(path: &Path) -> Result<Keys, UnusableFile> {
+    let content = files::read(path, Secrecy::Secret)?;
+    let text = String::from_utf8(content).map_err(|_| FileProblem::NotUtf8.of(path))?;
+    Keys::parse(&text).map_err(|error| FileProblem::Keys(error).of(path))
 }
 
 #[cfg(test)]

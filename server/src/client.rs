@@ -6,6 +6,8 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
+use convgroups_host::settings::InvalidSetting;
+
 use crate::settings::{ForwardedHeader, ServerSettings};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -51,15 +53,15 @@ pub(super) struct Proxies {
 }
 
 impl Proxies {
-    pub(super) fn new(settings: &ServerSettings, secure: bool) -> Result<Self, String> {
+    pub(super) fn new(settings: &ServerSettings, secure: bool) -> Result<Self, InvalidSetting> {
         let mut trusted = Vec::with_capacity(settings.trusted_proxies.len());
         for text in &settings.trusted_proxies {
             let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
             let network = network.filter(|network| network.prefix_len() > 0).ok_or_else(|| {
-                format!(
-                    "server.trusted_proxies has {text:?}: expected an address or a network that is not all addresses, as \
-                     10.0.0.7 or 10.0.0.0/8"
-                )
+                let reason = format!(
+                    "has {text:?}: expected an address or a network that is not all addresses, as 10.0.0.7 or 10.0.0.0/8"
+                );
+                InvalidSetting { key: "server.trusted_proxies", reason }
             })?;
             trusted.push(network);
         }
@@ -252,8 +254,9 @@ mod tests {
     fn proxies_that_cannot_be_read_or_are_all_addresses_are_refused() {
         for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.7:80", "0.0.0.0/0", "::/0", "10.0.0.0/8,192.0.2.7"] {
             let settings = ServerSettings { trusted_proxies: vec![wrong.to_owned()], ..ServerSettings::default() };
-            let reason = Proxies::new(&settings, false).expect_err(wrong);
-            assert!(reason.contains("server.trusted_proxies") && reason.contains(&format!("{wrong:?}")), "{reason}");
+            let error = Proxies::new(&settings, false).expect_err(wrong);
+            assert_eq!(error.key, "server.trusted_proxies");
+            assert!(error.reason.contains(&format!("{wrong:?}")), "{error}");
         }
     }
 }

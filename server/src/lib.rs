@@ -70,10 +70,11 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use self::auth::Authenticator;
-pub use self::auth::{KEYS_VARIABLE, KeySource};
+pub use self::auth::{KEYS_VARIABLE, KeySource, KeysError};
 use self::client::{Client, Proxies, Scheme};
 use self::connection::Connections;
 pub use self::descriptors::raise_limit_of_open_files;
+pub use self::files::{FileProblem, UnusableFile};
 use self::metrics::{Label, Metrics};
 use self::rates::RateLimits;
 use self::rejection::{Outcome, Rejection};
@@ -83,6 +84,7 @@ pub use self::settings::Settings;
 use self::tally::Tally;
 use convgroups_host::call::{CallContext, Host, new_request_id};
 use convgroups_host::model::UserId;
+use convgroups_host::settings::InvalidSetting;
 
 /// The header that carries a request's id in every answer.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -184,16 +186,24 @@ struct RequestId(String);
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ServerError {
     /// A setting cannot be used.
-    #[error("{0}")]
-    Setting(String),
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
+    /// The keys that UserSigs are checked with cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The certificate or its private key cannot be used.
+    #[error("TLS: {0}")]
+    Certificate(#[source] UnusableFile),
     /// The address cannot be listened on.
     #[error("could not listen on {address}: {error}")]
     Listen {
         /// The address.
         address: String,
         /// Why.
+        #[source]
         error: std::io::Error,
     },
     /// It stopped by itself.
@@ -228,18 +238,19 @@ impl Server {
     pub fn bind(host: Host, settings: &Settings, keys: KeySource) -> Result<Self, ServerError> {
         let server = &settings.server;
         if settings.auth.sdk_app_id == 0 {
-            let reason = "auth.sdk_app_id is not set: it is the SDKAppID that signatures are made for";
-            return Err(ServerError::Setting(reason.to_owned()));
+            let reason = "is not set: it is the SDKAppID that signatures are made for".to_owned();
+            return Err(InvalidSetting { key: "auth.sdk_app_id", reason }.into());
         }
-        let loaded = keys.load().map_err(ServerError::Setting)?;
+        let loaded = keys.load()?;
         let tls = tls::configured(server)?;
-        let proxies = Proxies::new(server, tls.is_some()).map_err(ServerError::Setting)?;
+        let proxies = Proxies::new(server, tls.is_some())?;
         let (listener, address) = listen(&server.listen)?;
         if tls.is_none() && !address.ip().is_loopback() && !server.allow_plain_http {
-            return Err(ServerError::Setting(format!(
+            let reason = format!(
                 "{address} can be reached from other machines, and signatures would be sent in the clear: set \
                  server.tls_certificate and server.tls_key, or, behind a proxy that speaks TLS, server.allow_plain_http"
-            )));
+            );
+            return Err(InvalidSetting { key: "server.listen", reason }.into());
         }
         let cors = cors(&server.allowed_origins)?;
         let lost_log_lines = Arc::new(OnceLock::<Arc<AtomicU64>>::new());
@@ -343,10 +354,11 @@ fn cors(origins: &[String]) -> Result<CorsLayer, ServerError> {
     for origin in origins {
         let value = if is_origin(origin) { HeaderValue::from_str(origin).ok() } else { None };
         allowed.push(value.ok_or_else(|| {
-            ServerError::Setting(format!(
-                "server.allowed_origins has {origin:?}: expected scheme, host in lower case and, where it is not the \
-                 scheme's own, port, as https://chat.example.com"
-            ))
+            let reason = format!(
+                "has {origin:?}: expected scheme, host in lower case and, where it is not the scheme's own, port, as \
+                 https://chat.example.com"
+            );
+            InvalidSetting { key: "server.allowed_origins", reason }
         })?);
     }
     Ok(CorsLayer::new()

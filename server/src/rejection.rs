@@ -154,7 +154,7 @@ impl From<CallError> for Rejection {
             Failure::Host(HostFault::Busy { .. }) => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Conflict),
             Failure::Host(HostFault::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, Outcome::TimedOut),
             Failure::Host(HostFault::Store(_)) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::StoreFailed),
-            Failure::Host(HostFault::Aborted) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::HostFailed),
+            Failure::Host(_) => (StatusCode::INTERNAL_SERVER_ERROR, Outcome::HostFailed),
         };
         let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Self { status, code: error.code(), desc: error.desc(), outcome, retry_after }

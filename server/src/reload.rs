@@ -113,7 +113,7 @@ impl Reload {
                     tracing::info!("the trusted proxies have changed, and are in force");
                 }
             }
-            Err(error) => tracing::error!(error, "the trusted proxies cannot be used; those before stay in force"),
+            Err(error) => tracing::error!(%error, "the trusted proxies cannot be used; those before stay in force"),
         }
     }
 
@@ -171,10 +171,10 @@ impl Reload {
 }
 
 /// Reads files on a blocking thread.
-async fn read<T: Send + 'static>(
+async fn read<T: Send + 'static, E: std::error::Error>(
     what: &str,
-    read: impl FnOnce() -> Result<T, String> + Send + 'static,
+    read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
-    let reading = tokio::task::spawn_blocking(read).await;
+    let reading = tokio::task::spawn_blocking(move || read().map_err(|error| error.to_string())).await;
     reading.unwrap_or_else(|error| Err(format!("the {what} could not be read: {error}")))
 }

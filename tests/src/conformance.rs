@@ -48,7 +48,7 @@ pub fn case_files() -> Vec<PathBuf> {
 /// When the file is not of the form above.
 #[must_use]
 pub fn run(text: &str, store: Arc<dyn Store>) -> String {
-    let host = Host::builder().shared_store(store).settings(settings(text)).build().expect("the settings are valid");
+    let host = Host::builder().store(store).settings(settings(text)).build().expect("the settings are valid");
     let mut result = String::new();
     for line in text.lines() {
         let Some(call) = line.strip_prefix("> ") else {

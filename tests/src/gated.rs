@@ -75,7 +75,7 @@ impl Meddler for Gate {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if self.failing.load(Ordering::SeqCst) {
             let message = "the disk is on fire, says /secret/path".to_owned();
-            return Err(StoreError { kind: StoreErrorKind::Unavailable, message });
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
         Ok(())
     }

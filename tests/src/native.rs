@@ -137,7 +137,7 @@ impl GroupStore for Stored<'_> {
         self.0.rename_group(old_name, new_name).map_err(|error| match error {
             TransactionError::NoSuchGroup => RenameError::NoSuchGroup,
             TransactionError::GroupExists => RenameError::GroupExists,
-            TransactionError::Fault(fault) => unreachable!("the store does not fail here: {fault}"),
+            fault => unreachable!("the store does not fail here: {fault}"),
         })
     }
     fn add_conversations(&mut self, group: &str, conversation_ids: &[&str]) -> Result<Addition, LookupError> {

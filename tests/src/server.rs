@@ -191,7 +191,7 @@ impl Setup {
     /// When there can be no host with these settings.
     pub fn bind(self) -> Result<(Server, Host), ServerError> {
         let Self { settings, keys, store, plugin } = self;
-        let builder = Host::builder().settings(settings.host.clone()).shared_store(store);
+        let builder = Host::builder().settings(settings.host.clone()).store(store);
         let builder = match plugin {
             Some(plugin) => builder.plugin(plugin).plugin_examiner(Examiner::InProcess),
             None => builder,

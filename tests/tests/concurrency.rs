@@ -66,7 +66,7 @@ fn run_and_compare(kind: &str, store: &TestStore, hosts: usize, limits: &Limits)
         .map(|_| {
             let calls = CallSettings { max_attempts: 1000, timeout_ms: 60_000, ..CallSettings::default() };
             let settings = Settings { limits: limits.clone(), calls, ..Settings::default() };
-            Host::builder().settings(settings).shared_store(store.as_another_host()).build().expect("it builds")
+            Host::builder().settings(settings).store(store.as_another_host()).build().expect("it builds")
         })
         .collect();
     let alice = user("alice");
@@ -128,7 +128,7 @@ fn one_by_one_the_plugin_answers_as_the_model_does() {
         for (kind, store) in TestStore::all() {
             let limits = limits(when_full);
             let settings = Settings { limits: limits.clone(), ..Settings::default() };
-            let host = Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds");
+            let host = Host::builder().settings(settings).store(store.store.clone()).build().expect("it builds");
             let mut random = fastrand::Rng::with_seed(3);
             let mut model = Model::default();
             for step in 0..2000 {
@@ -150,7 +150,7 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
         for (kind, store) in TestStore::all() {
             let limits = limits(when_full);
             let settings = Settings { limits: limits.clone(), ..Settings::default() };
-            let host = Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds");
+            let host = Host::builder().settings(settings).store(store.store.clone()).build().expect("it builds");
             let mut random = fastrand::Rng::with_seed(11);
             for step in 0..500 {
                 let request = match random.u8(..5) {
@@ -215,13 +215,13 @@ impl Meddler for Contender {
 
 fn contended(store: &TestStore, interruptions: u32) -> Host {
     let alice = user("alice");
-    let quiet = Host::builder().shared_store(store.store.clone()).build().expect("it builds");
+    let quiet = Host::builder().store(store.store.clone()).build().expect("it builds");
     quiet.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob", "group_42"])).expect("creates");
     let contender = Contender { interruptions: AtomicU32::new(interruptions) };
     let contended = MeddledStore::with(store.store.clone(), contender);
     let settings =
         Settings { calls: CallSettings { max_attempts: 4, ..CallSettings::default() }, ..Settings::default() };
-    Host::builder().settings(settings).shared_store(contended).build().expect("it builds")
+    Host::builder().settings(settings).store(contended).build().expect("it builds")
 }
 
 fn deletion() -> DeleteConversationsFromGroup {

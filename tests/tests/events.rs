@@ -10,7 +10,7 @@ use convgroups_tests::{TestStore, user};
 
 fn host(store: &TestStore, keep_per_user: u32) -> Host {
     let settings = Settings { events: EventSettings { keep_per_user }, ..Settings::default() };
-    Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds")
+    Host::builder().settings(settings).store(store.store.clone()).build().expect("it builds")
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn host_with_deadline(plugin: PluginSource, store: &TestStore, deadline_ms: u64)
 fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadline_ms: u64) -> Host {
     let sandbox = SandboxSettings { deadline_ms, ..settings.sandbox };
     let settings = Settings { sandbox, ..settings };
-    builder().settings(settings).shared_store(store.store.clone()).plugin(plugin).build().expect("it loads")
+    builder().settings(settings).store(store.store.clone()).plugin(plugin).build().expect("it loads")
 }
 
 fn delete(host: &Host) -> Result<Vec<ConversationOperationResult>, Failure> {
@@ -347,7 +347,7 @@ fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
         calls: convgroups_host::settings::CallSettings { max_concurrent: 4, ..Default::default() },
         ..Settings::default()
     };
-    let builder = builder().settings(settings).shared_store(store.store.clone());
+    let builder = builder().settings(settings).store(store.store.clone());
     let host = builder.plugin(guest("traps")).build().expect("it loads");
     drop(prepared(&host, &store));
     std::thread::scope(|scope| {
@@ -448,7 +448,7 @@ fn inert_wasi_leads_nowhere() {
     let started = std::time::Instant::now();
     let store = TestStore::memory();
     let settings = Settings { wasi: Wasi::Inert, ..Settings::default() };
-    let builder = builder().settings(settings).shared_store(store.store.clone());
+    let builder = builder().settings(settings).store(store.store.clone());
     let host = builder.plugin(guest("needs_wasi")).build().expect("it loads");
     let assert_unchanged = prepared(&host, &store);
     let deletion = DeleteConversationsFromGroup::new("Work", ["c2c_bob"]);

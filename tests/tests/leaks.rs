@@ -52,7 +52,7 @@ fn host(store: &Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
         sandbox: SandboxSettings { deadline_ms: 10_000, ..SandboxSettings::default() },
         ..Settings::default()
     };
-    let mut builder = Host::builder().settings(settings).shared_store(Arc::clone(store));
+    let mut builder = Host::builder().settings(settings).store(Arc::clone(store));
     if let Some(plugin) = plugin {
         builder = builder.plugin(plugin).plugin_examiner(Examiner::InProcess);
     }

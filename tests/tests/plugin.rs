@@ -42,7 +42,7 @@ fn a_host_without_a_store_is_not_built() {
 #[test]
 fn listing_conversations_in_no_group_does_not_read_the_groups() {
     let store = GatedStore::new(Arc::new(MemoryStore::new()));
-    let host = Host::builder().shared_store(store.clone()).build().expect("it builds");
+    let host = Host::builder().store(store.clone()).build().expect("it builds");
     let alice = user("alice");
     // All that the default limits allow.
     for number in 0..20 {
@@ -70,7 +70,7 @@ fn over_a_limit_that_was_lowered_what_is_marked_can_be_changed_and_cleared_and_n
         let host = |max_marked_conversations| {
             let limits = Limits { max_marked_conversations, ..Limits::default() };
             let settings = Settings { limits, ..Settings::default() };
-            Host::builder().settings(settings).shared_store(store.store.clone()).build().expect("it builds")
+            Host::builder().settings(settings).store(store.store.clone()).build().expect("it builds")
         };
         let alice = user("alice");
         host(3).call(&alice, &MarkConversation::new(STAR, true, ["c2c_1", "c2c_2", "c2c_3"])).expect("there is room");

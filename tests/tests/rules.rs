@@ -572,7 +572,7 @@ static HOSTS: LazyLock<(TestStore, Vec<(Limits, Host)>)> = LazyLock::new(|| {
     });
     let hosts = all.map(|limits| {
         let settings = Settings { limits: limits.clone(), ..Settings::default() };
-        let host = Host::builder().settings(settings).shared_store(Arc::clone(&store.store)).build();
+        let host = Host::builder().settings(settings).store(Arc::clone(&store.store)).build();
         (limits, host.expect("it builds"))
     });
     let hosts = hosts.collect();

@@ -367,7 +367,7 @@ fn a_stream_ends_when_the_log_cannot_be_read() {
     assert_eq!(stream.expect().event, "full");
     store.fail(true);
     // A change to read.
-    let behind = Host::builder().shared_store(memory).build().expect("the host builds");
+    let behind = Host::builder().store(memory).build().expect("the host builds");
     change(&behind, "alice", 1);
     assert_eq!(stream.end(), "store");
     let refused = server.try_events(&sign("alice"), "", None).expect_err("nothing can be read");

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,15 +54,17 @@ fn settings_that_cannot_work_are_refused_before_anything_is_served() {
             settings.server.tls_certificate = certificate.into();
             settings.server.tls_key = key.into();
         });
-        assert!(reason.contains("go together"), "{reason}");
+        assert!(reason.contains("goes together"), "{reason}");
     }
-    let reason = refusal(|settings| {
+    let setup = Setup::default().with(|settings| {
         settings.server.tls_certificate = "/nowhere/cert.pem".into();
         settings.server.tls_key = "/nowhere/key.pem".into();
     });
-    assert!(reason.contains("/nowhere/cert.pem"), "{reason}");
+    assert!(
+        matches!(setup.bind(), Err(ServerError::Certificate(error)) if error.path == Path::new("/nowhere/cert.pem"))
+    );
     let keys = Setup::default().keys(KeySource::File("/nowhere/keys".into())).bind();
-    assert!(matches!(keys, Err(ServerError::Setting(reason)) if reason.contains("/nowhere/keys")));
+    assert!(matches!(keys, Err(ServerError::Keys(error)) if error.to_string().contains("/nowhere/keys")));
 
     let first = TestServer::start();
     let taken = Setup::default().with(|settings| settings.server.listen = first.address().to_string()).bind();
@@ -108,8 +110,9 @@ fn what_is_no_origin_is_not_allowed_as_one() {
     ];
     for origin in wrong {
         let setup = Setup::default().with(|settings| settings.server.allowed_origins = vec![origin.to_owned()]);
-        let Err(ServerError::Setting(reason)) = setup.bind() else { panic!("{origin:?} is allowed") };
-        assert!(reason.contains("server.allowed_origins") && reason.contains(&format!("{origin:?}")), "{reason}");
+        let Err(ServerError::Setting(error)) = setup.bind() else { panic!("{origin:?} is allowed") };
+        assert_eq!(error.key, "server.allowed_origins");
+        assert!(error.reason.contains(&format!("{origin:?}")), "{error}");
     }
     let right =
         ["https://chat.example.com", "http://localhost:3000", "https://[::1]:8443", "https://xn--bcher-kva.example"];
@@ -349,7 +352,8 @@ fn keys_that_other_users_can_read_or_write_are_refused() {
         let bound = certificate.setup().keys(KeySource::File(keys.clone())).bind();
         match (bound, refused) {
             (Ok(_), None) => {}
-            (Err(ServerError::Setting(reason)), Some(expected)) => {
+            (Err(error @ (ServerError::Keys(_) | ServerError::Certificate(_))), Some(expected)) => {
+                let reason = error.to_string();
                 let name = path.to_str().expect("a name");
                 assert!(reason.contains(expected) && reason.contains(name), "{mode:o}: {reason}");
                 assert!(reason.contains(&format!("mode 0{mode:o}")) && reason.contains("chmod 600"), "{reason}");
@@ -381,11 +385,11 @@ fn pipes_directories_and_endless_files_are_refused_as_keys() {
         (utf16, "UTF-16"),
     ] {
         let keys = Setup::default().keys(KeySource::File(path.clone())).bind();
-        let Err(ServerError::Setting(reason)) = keys else { panic!("{} is taken", path.display()) };
-        assert!(reason.contains(says), "{reason}");
+        let Err(ServerError::Keys(error)) = keys else { panic!("{} is taken", path.display()) };
+        assert!(error.to_string().contains(says), "{error}");
         let tls = certificate.setup().with(|settings| settings.server.tls_key.clone_from(&path)).bind();
-        let Err(ServerError::Setting(reason)) = tls else { panic!("{} is taken", path.display()) };
-        assert!(reason.contains(says), "{reason}");
+        let Err(ServerError::Certificate(error)) = tls else { panic!("{} is taken", path.display()) };
+        assert!(error.to_string().contains(says), "{error}");
     }
 }
 

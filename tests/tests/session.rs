@@ -16,7 +16,7 @@ fn create(name: &str, ids: &[&str]) -> CreateConversationGroup {
 }
 
 fn host(store: &TestStore) -> Host {
-    Host::builder().shared_store(store.store.clone()).build().expect("it builds")
+    Host::builder().store(store.store.clone()).build().expect("it builds")
 }
 
 fn names(session: &mut Session<'_>) -> Result<Vec<String>, Interrupted> {

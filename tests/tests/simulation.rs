@@ -51,7 +51,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn fault(kind: StoreErrorKind) -> StoreError {
-    StoreError { kind, message: "as planned".to_owned() }
+    StoreError::new(kind, "as planned")
 }
 
 fn plain(
@@ -146,7 +146,7 @@ fn settings(limits: &Limits, deadline_ms: u64) -> Settings {
 }
 
 fn host(settings: &Settings, store: Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
-    let mut builder = Host::builder().settings(settings.clone()).shared_store(store);
+    let mut builder = Host::builder().settings(settings.clone()).store(store);
     if let Some(plugin) = plugin {
         builder = builder.plugin(plugin).plugin_examiner(Examiner::InProcess);
     }

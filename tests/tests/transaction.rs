@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use convgroups_host::Version;
 use convgroups_host::model::{Change, ConversationData, Origin};
-use convgroups_host::store::{Bounds, Commit, Fault, GroupEntry, Skip, Staged, Store, Transaction, TransactionError};
+use convgroups_host::store::{
+    Bounds, Commit, Fault, GroupEntry, MAX_PAGE, Skip, Staged, Store, Transaction, TransactionError,
+};
 use convgroups_tests::gated::GatedStore;
 use convgroups_tests::{TestStore, user};
 use proptest::prelude::*;
@@ -386,6 +388,52 @@ fn results_and_changes_beyond_their_limits_in_bytes_end_the_call() {
         match transaction.page_conversations(None, 0, 1) {
             Err(TransactionError::Fault(fault)) => out_of_bounds(Err(fault), "10000 bytes of conversations"),
             other => unreachable!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn pages_and_evictions_of_zero_are_empty_and_fewer_members_than_asked_for_mean_that_there_are_no_more() {
+    let many = MAX_PAGE + 5;
+    for (kind, store) in TestStore::all() {
+        let store = store.store;
+        let ids: Vec<String> = (0..many).map(|number| format!("c2c_{number:04}")).collect();
+        let group = Change::GroupCreated { group_name: "Work".to_owned(), conversation_list: ids.clone() };
+        let annotated = ids.iter().map(|id| noted(id, 1, "")).collect();
+        let changes = vec![group, Change::ConversationsChanged { conversation_list: annotated }];
+        let origin = Origin { method: "test".to_owned(), request_id: String::new() };
+        let (user, skip) = (user("alice"), Skip::default());
+        let commit = Commit { user: user.clone(), base: Version(0), changes, origin, keep: 1, skip, deadline: None };
+        store.commit(commit).expect("commits");
+        // As the store has it, and with a change that is staged, which goes another way.
+        for is_staged in [false, true] {
+            let mut transaction = Transaction::new(Arc::clone(&store), user.clone(), Bounds::default());
+            if is_staged {
+                transaction.create_group("Other", &[]).expect("creates");
+                transaction.set_conversation_data(vec![noted("c2c_0000", 2, "")]).expect("annotates");
+                transaction.add_conversations("Work", &["c2c_9999"]).expect("adds");
+                transaction.remove_conversations("Work", &["c2c_9999"]).expect("removes");
+            }
+            let mut page = |what: &str, after, limit| match what {
+                "annotated" => transaction.page_annotated_conversations(after, limit).expect("reads"),
+                "group" => transaction.page_conversations(Some("Work"), after, limit).expect("reads"),
+                _ => transaction.page_conversations(None, after, limit).expect("reads"),
+            };
+            for what in ["annotated", "group", "all"] {
+                let case = format!("{kind}, {what}, staged: {is_staged}");
+                assert!(page(what, 0, 0).is_empty(), "{case}");
+                for limit in [MAX_PAGE, MAX_PAGE + 1, u32::MAX] {
+                    let first = page(what, 0, limit);
+                    assert_eq!(first.len(), MAX_PAGE as usize, "{case}, limit {limit}");
+                    let rest = page(what, first.last().expect("it is full").position, limit);
+                    assert_eq!(rest.len(), 5, "{case}, limit {limit}");
+                }
+            }
+            assert_eq!(transaction.evict_oldest("Work", 0).expect("does nothing"), [""; 0], "{kind}");
+            let size = |transaction: &mut Transaction| transaction.add_conversations("Work", &[]).expect("reads").1;
+            assert_eq!(size(&mut transaction), many, "{kind}");
+            let evicted = transaction.evict_oldest("Work", u32::MAX).expect("evicts");
+            assert_eq!((evicted, size(&mut transaction)), (ids.clone(), 0), "{kind}, staged: {is_staged}");
         }
     }
 }

@@ -9,10 +9,12 @@ use crate::store::StoreError;
 /// A call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}")]
+#[non_exhaustive]
 pub struct CallError {
     /// The id of the call, which log lines carry too.
     pub request_id: String,
     /// What failed.
+    #[source]
     pub failure: Failure,
 }
 
@@ -24,7 +26,7 @@ pub enum Failure {
     Refused(OperationError),
     /// The plugin's.
     #[error("the plugin failed: {0}")]
-    Plugin(Box<PluginFault>),
+    Plugin(#[source] Box<PluginFault>),
     /// The host's.
     #[error(transparent)]
     Host(#[from] HostFault),
@@ -32,6 +34,7 @@ pub enum Failure {
 
 /// What the host failed at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HostFault {
     /// More calls wait than may wait.
     #[error("too many calls are waiting, try again later")]

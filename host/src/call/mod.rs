@@ -17,7 +17,7 @@ use crate::api::{Answer, OperationError, code};
 use crate::events::{Event, EventReader};
 use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
-use crate::sandbox::{CompileCache, Ended, Operation, Sandbox, UnusableCache};
+use crate::sandbox::{CompileCache, Ended, Operation, Sandbox, SandboxError, UnusableCache};
 use crate::settings::{CallSettings, InvalidSetting, Limits, Settings, Wasi};
 use crate::store::{Bounds, Commit, CommitOutcome, Skip, Store, Transaction};
 
@@ -67,6 +67,7 @@ struct Context {
 
 /// Why a host cannot be built.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// A setting is out of its range.
     #[error(transparent)]
@@ -90,8 +91,8 @@ pub enum BuildError {
     #[error(transparent)]
     Cache(#[from] UnusableCache),
     /// The sandbox cannot be set up on this machine with these settings.
-    #[error("{0}")]
-    Sandbox(String),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 /// Puts a [`Host`] together.
@@ -111,17 +112,11 @@ impl HostBuilder {
         self
     }
 
-    /// The store to use. There is no default: a [`MemoryStore`](crate::MemoryStore) forgets everything when the process ends.
+    /// The store to use; an `Arc` of one to share it. There is no default: a [`MemoryStore`](crate::MemoryStore) forgets
+    /// everything when the process ends.
     #[must_use]
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
-        self
-    }
-
-    /// The store to use, shared with others.
-    #[must_use]
-    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
         self
     }
 
@@ -189,8 +184,7 @@ fn new_sandbox(settings: &Settings) -> Result<Sandbox, BuildError> {
         return Err(InvalidSetting { key: "wasi", reason }.into());
     }
     let cache = settings.cache_dir.as_deref().map(CompileCache::open).transpose()?.flatten();
-    Sandbox::new(settings.sandbox.clone(), settings.wasi, settings.calls.max_concurrent, cache)
-        .map_err(BuildError::Sandbox)
+    Ok(Sandbox::new(settings.sandbox.clone(), settings.wasi, settings.calls.max_concurrent, cache)?)
 }
 
 /// Tells what can be told of a plugin, whether it can be loaded or not.

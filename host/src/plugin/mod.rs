@@ -36,6 +36,7 @@ const MAX_REASON_CHARS: usize = 2000;
 
 /// Why a plugin cannot be loaded. What the plugin's file says is escaped and cut (see [`crate::escape`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
 pub enum PluginError {
     /// Its file cannot be read.
     #[error("could not read the plugin {}: {}", .0.display(), .1)]

@@ -7,7 +7,7 @@
 //!
 //! A file is the SHA-256 of all that follows, the length of the note in four bytes, the note, and the machine code.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use crate::files;
 
 use super::code;
 
@@ -116,12 +118,9 @@ impl CompileCache {
     fn write(&self, path: &Path, note: &[u8], mut code: &File) -> io::Result<()> {
         let length = u32::try_from(note.len()).map_err(io::Error::other)?;
         let partial = path.with_extension(format!("{}-partial", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
         // Whatever the umask says: a file that others can write to would not be read.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
-        let written = options.open(&partial).and_then(|mut file| {
+        let opened = files::writable(0o644).create(true).truncate(true).open(&partial);
+        let written = opened.and_then(|mut file| {
             file.write_all(&[0; DIGEST_BYTES])?;
             let mut output = Hashing { file: &mut file, digest: Sha256::new() };
             output.write_all(&length.to_le_bytes())?;
@@ -184,15 +183,11 @@ impl Turn {
     /// may make it.
     pub(super) fn wait(path: &Path, until: Instant) -> Result<Option<Self>, TookTooLong> {
         let path = path.with_extension("lock");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let unlocked = |error: io::Error| {
             tracing::info!(%error, file = %path.display(), "others may compile the same plugin at the same time");
             Ok(None)
         };
-        let file = match options.open(&path) {
+        let file = match files::private().create(true).truncate(false).open(&path) {
             Ok(file) => file,
             Err(error) => return unlocked(error),
         };

@@ -21,6 +21,34 @@ use crate::settings::{SandboxSettings, Wasi};
 /// Room beside the calls in flight, for an instance that is made to look at a plugin.
 const SPARE_INSTANCES: u32 = 2;
 
+/// The sandbox cannot be set up on this machine with these settings.
+#[derive(Debug)]
+pub struct SandboxError(Reason);
+
+#[derive(Debug)]
+enum Reason {
+    Engine(wasmtime::Error),
+    Ticker(std::io::Error),
+}
+
+impl fmt::Display for SandboxError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Engine(error) => write!(formatter, "could not set up wasmtime: {error:#}"),
+            Reason::Ticker(error) => write!(formatter, "could not start the thread that watches deadlines: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SandboxError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Reason::Engine(error) => Some(error.as_ref()),
+            Reason::Ticker(error) => Some(error),
+        }
+    }
+}
+
 /// Compiles plugins, and runs them.
 pub struct Sandbox {
     pub(super) engine: Engine,
@@ -67,12 +95,12 @@ impl Sandbox {
         wasi: Wasi,
         max_concurrent: u32,
         cache: Option<CompileCache>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, SandboxError> {
         let mut config = configuration(&settings);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&settings, max_concurrent)));
-        let engine = Engine::new(&config).map_err(|error| format!("could not set up wasmtime: {error:#}"))?;
-        let ticker = Ticker::start(engine.clone(), settings.deadline())
-            .map_err(|error| format!("could not start the thread that watches deadlines: {error}"))?;
+        let engine = Engine::new(&config).map_err(|error| SandboxError(Reason::Engine(error)))?;
+        let ticker =
+            Ticker::start(engine.clone(), settings.deadline()).map_err(|error| SandboxError(Reason::Ticker(error)))?;
         Ok(Self { engine, settings, wasi, cache, _ticker: ticker })
     }
 

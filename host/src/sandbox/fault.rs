@@ -19,6 +19,7 @@ const MAX_NAME_CHARS: usize = 200;
 
 /// What kind of thing a plugin did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum PluginFaultKind {
     /// It reported a panic of its own.
     Panic,

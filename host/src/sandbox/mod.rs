@@ -20,8 +20,8 @@ pub(crate) use cache::CompileCache;
 pub use cache::UnusableCache;
 pub(crate) use code::memory_file;
 pub(crate) use compile::{NotCompiled, STACK_BYTES, within};
-pub use engine::PluginNeeds;
 pub(crate) use engine::{Compiled, Compiler, Sandbox, in_memory};
+pub use engine::{PluginNeeds, SandboxError};
 pub use fault::{PluginFault, PluginFaultKind};
 #[cfg(feature = "measure")]
 pub(crate) use kept::Kept;

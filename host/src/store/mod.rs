@@ -17,7 +17,6 @@ mod transaction;
 mod verify;
 mod watch;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -152,6 +151,7 @@ pub enum Changes {
 
 /// What is wrong with a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreErrorKind {
     /// It cannot be opened: absent, locked by another host, of a newer format, not ours.
     Unusable,
@@ -164,27 +164,40 @@ pub enum StoreErrorKind {
 }
 
 /// A store failed. This is the host's failure, never the caller's nor the plugin's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
 pub struct StoreError {
     /// What is wrong.
     pub kind: StoreErrorKind,
     /// For the operator: what happened, where, and what to do.
     pub message: String,
+    /// What it was caused by.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl StoreError {
-    pub(crate) fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// A failure of a kind, with a message for the operator.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same failure with its cause, which is the [`source`](std::error::Error::source). The message names the cause too.
+    #[must_use]
+    pub fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Arc::new(cause)), ..self }
     }
 }
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
+impl PartialEq for StoreError {
+    /// Whether kind and message are the same.
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.message) == (other.kind, &other.message)
     }
 }
 
-impl std::error::Error for StoreError {}
+impl Eq for StoreError {}
 
 /// What a store's operations answer.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -194,7 +207,8 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Each read answers from one moment and says at which version of the user that was; a caller that reads twice compares.
 /// Two reads at the same version answer from the same state. What one operation of a plugin asks for is one read, since each
 /// may be a round trip.
-pub trait Store: fmt::Debug + Send + Sync + 'static {
+#[auto_impl::auto_impl(Arc)]
+pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// All groups, in the order they were created.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ impl Default for Bounds {
 
 /// Why a call cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// The store failed.
     #[error(transparent)]
@@ -59,6 +60,7 @@ pub enum Fault {
 
 /// Why an operation of a [`Transaction`] did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TransactionError {
     /// There is no group of that name.
     #[error("no such group")]

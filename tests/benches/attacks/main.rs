@@ -100,7 +100,7 @@ fn main() -> Result<(), Wrong> {
 
 impl Scene {
     fn new(store: Arc<dyn Store>, effort: Effort) -> Result<Self, Wrong> {
-        let good = Host::builder().shared_store(Arc::clone(&store)).build()?;
+        let good = Host::builder().store(Arc::clone(&store)).build()?;
         let served = UserId::new("bob")?;
         good.call(&served, &served::creation(served::GROUP))?;
         Ok(Self { store, good, served, effort })
@@ -117,7 +117,7 @@ impl Scene {
         let settings = Settings { ..settings };
         Host::builder()
             .settings(settings)
-            .shared_store(Arc::clone(&self.store))
+            .store(Arc::clone(&self.store))
             .plugin(plugin)
             .plugin_examiner(examiner())
             .build()

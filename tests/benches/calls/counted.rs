@@ -33,7 +33,7 @@ pub(crate) fn run(subject: &str, calls: u32) -> Result<(), Failure> {
     // No more than are taken out: this store copies the whole group for each commit.
     fill(&*store, &user, 100)?;
     let settings = Settings { ..Settings::default() };
-    let host = Host::builder().settings(settings).shared_store(store).build()?;
+    let host = Host::builder().settings(settings).store(store).build()?;
     let (add, add_100) = (Request::from(addition(10)), Request::from(addition(100)));
     let mut one = |call: u32| -> Result<(), Failure> {
         let turn = |even, odd| if call.is_multiple_of(2) { even } else { odd };

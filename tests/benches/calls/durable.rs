@@ -47,8 +47,8 @@ fn callers(effort: &Effort, report: &mut Report, directory: &Path) -> Result<(),
             fill(&**store, &caller_id(caller)?, 50)?;
         }
     }
-    let grouped = Host::builder().shared_store(grouped).build()?;
-    let alone = Host::builder().shared_store(alone).build()?;
+    let grouped = Host::builder().store(grouped).build()?;
+    let alone = Host::builder().store(alone).build()?;
     let mut curves: [Vec<(f64, f64)>; 2] = [Vec::new(), Vec::new()];
     for &callers in effort.callers {
         let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -106,7 +106,7 @@ fn ids(effort: &Effort, report: &mut Report, directory: &Path) -> Result<(), Fai
     let store = Arc::new(SqliteStore::open(directory.join("ids.db"))?);
     let user = caller_id(0)?;
     fill(&*store, &user, 1000)?;
-    let host = Host::builder().shared_store(Arc::clone(&store) as Arc<dyn Store>).build()?;
+    let host = Host::builder().store(Arc::clone(&store)).build()?;
     let counts = [1, 100];
     let mut times: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
     let mut flushes = [0.0; 2];

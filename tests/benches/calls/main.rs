@@ -1,4 +1,4 @@
-//! What a call costs: in a fresh sandbox, in a kept one and without any; how many durable calls a second there are, with and
+//! What a call costs: in a fresh sandbox, in a kept one and without any; what the dearest listing does; how many durable calls a second there are, with and
 //! without group commit; what becomes of that with more data; how long a process takes to answer. What is to be reached is
 //! printed beside what was.
 //!
@@ -10,6 +10,7 @@
 mod counted;
 mod durable;
 mod extism;
+mod listing;
 mod load;
 mod plot;
 mod report;
@@ -61,9 +62,10 @@ const SHORT: Effort = Effort {
 /// Measures, prints, and notes what is to be reached.
 type Part = fn(&Effort, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("sandbox", sandbox::measure),
     ("counted", counted::measure),
+    ("listing", listing::measure),
     ("durable", durable::measure),
     ("size", size::measure),
     ("start", start::measure),

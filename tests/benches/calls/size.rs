@@ -26,7 +26,7 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report) -> Result<(), Failur
         let path = directory.path().join(format!("{users}.db"));
         prepare(&path, users)?;
         let store = SqliteStore::open(&path)?;
-        hosts.push((users, std::fs::metadata(&path)?.len(), Host::builder().shared_store(Arc::new(store)).build()?));
+        hosts.push((users, std::fs::metadata(&path)?.len(), Host::builder().store(Arc::new(store)).build()?));
     }
     let mut loads: Vec<Vec<Load>> = effort.users.iter().map(|_| Vec::new()).collect();
     for round in 0..=effort.rounds {

@@ -94,7 +94,7 @@ pub(crate) fn serve(shape: Shape, url: &str) -> Result<(), Failure> {
             settings.events.keep_per_user = KEPT;
             let postgres = PostgresSettings { prepare: shape == Shape::Store, ..PostgresSettings::default() };
             let store = GatedStore::new(Arc::new(PostgresStore::open(url, &postgres)?));
-            Subject::Host(Host::builder().settings(settings).shared_store(store.clone()).build()?, store)
+            Subject::Host(Host::builder().settings(settings).store(store.clone()).build()?, store)
         }
     };
     let mut output = std::io::stdout();

@@ -79,6 +79,7 @@ impl Address {
         if let Some(file) = &password_file {
             config.password(read_password(file).map_err(|error| {
                 unusable(format!("could not read {} (postgres.password_file): {error}", file.display()))
+                    .caused_by(error)
             })?);
         }
         Ok(Self { config, tls, password_file, patience })
@@ -116,7 +117,7 @@ impl Address {
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(self.patience))
             .build()
-            .map_err(|error| unusable(format!("could not make a pool of connections: {error}")))
+            .map_err(|error| unusable(format!("could not make a pool of connections: {error}")).caused_by(error))
     }
 
     /// Makes a connection outside of the pool, with the task that serves it. Notifications go to `notified`.
@@ -267,7 +268,7 @@ fn client_tls(ca_file: &Path) -> StoreResult<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?;
+        .map_err(|error| unusable(format!("TLS cannot be set up: {error}")).caused_by(error))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 

@@ -96,8 +96,8 @@ impl PostgresStore {
         let number = |version: i32| u32::try_from(version).unwrap_or_default();
         let versions = runtime()?.block_on(async {
             let mut client = connect(&address).await?;
-            let before = migrate::version(&client).await.map_err(|error| in_schema(&address, &error))?;
-            Ok((before, migrate::migrate(&mut client).await.map_err(|error| in_schema(&address, &error))?))
+            let before = migrate::version(&client).await.map_err(|error| in_schema(&address, error))?;
+            Ok((before, migrate::migrate(&mut client).await.map_err(|error| in_schema(&address, error))?))
         });
         let (before, after) = versions?;
         check_schema(&address, after)?;
@@ -129,9 +129,9 @@ impl PostgresStore {
         let histories = runtime.block_on(async {
             let mut client = connect(&address).await?;
             let found = if migrate { migrate::migrate(&mut client).await } else { migrate::version(&client).await };
-            check_schema(&address, found.map_err(|error| in_schema(&address, &error))?)?;
+            check_schema(&address, found.map_err(|error| in_schema(&address, error))?)?;
             check_promises(&client, &address).await?;
-            Histories::of(&client).await.map_err(|error| in_schema(&address, &error))
+            Histories::of(&client).await.map_err(|error| in_schema(&address, error))
         })?;
         let shared = Arc::new(Shared {
             pool: address.pool(settings)?,
@@ -200,15 +200,17 @@ fn runtime() -> StoreResult<Runtime> {
 /// A connection outside of the pool.
 async fn connect(address: &Address) -> StoreResult<Client> {
     let connected = address.connect(None).await;
-    let (client, _) = connected
-        .map_err(|trouble| StoreError::new(StoreErrorKind::Unusable, format!("{}: {trouble}", address.name())))?;
+    let (client, _) = connected.map_err(|trouble| {
+        let message = format!("{}: {trouble}", address.name());
+        StoreError::new(StoreErrorKind::Unusable, message).caused_by(trouble)
+    })?;
     Ok(client)
 }
 
-fn in_schema(address: &Address, error: &tokio_postgres::Error) -> StoreError {
-    let what = statement::describe(error);
+fn in_schema(address: &Address, error: tokio_postgres::Error) -> StoreError {
+    let what = statement::describe(&error);
     let message = format!("{}: could not read or migrate the schema convgroups: {what}", address.name());
-    StoreError::new(StoreErrorKind::Unusable, message)
+    StoreError::new(StoreErrorKind::Unusable, message).caused_by(error)
 }
 
 fn check_schema(address: &Address, found: i32) -> StoreResult<()> {
@@ -229,7 +231,7 @@ fn check_schema(address: &Address, found: i32) -> StoreResult<()> {
 async fn check_promises(client: &Client, address: &Address) -> StoreResult<()> {
     let settings = "SELECT current_setting('server_encoding'), current_setting('synchronous_commit', true),
                     current_setting('fsync', true)";
-    let row = client.query_typed_one(settings, &[]).await.map_err(|error| in_schema(address, &error))?;
+    let row = client.query_typed_one(settings, &[]).await.map_err(|error| in_schema(address, error))?;
     let value = |index: usize| row.try_get::<_, Option<String>>(index).ok().flatten();
     if let Some(encoding) = value(0).filter(|encoding| encoding != "UTF8") {
         let message =
@@ -270,7 +272,7 @@ impl Shared {
                 Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {
                     tracing::debug!(%trouble, "reading again");
                 }
-                Err(trouble) => return Err(self.failed(&trouble, kind_of(&trouble))),
+                Err(trouble) => return Err(self.failed(trouble)),
             }
         }
     }
@@ -339,7 +341,7 @@ impl Shared {
                 () if trouble.is_violation() => StoreErrorKind::Corrupt,
                 () => kind_of(&trouble),
             };
-            return Err(self.failed(&trouble, kind));
+            return Err(self.failed_as(kind, trouble));
         }
     }
 
@@ -379,13 +381,19 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 // A connection that was lost in the meantime, or leads to a server that has become a standby.
                 Err(trouble) if trouble.is_transient() && pause.until(deadline).await => {}
-                Err(trouble) => return Err(self.failed(&trouble, kind_of(&trouble))),
+                Err(trouble) => return Err(self.failed(trouble)),
             }
         }
     }
 
-    fn failed(&self, trouble: &Trouble, kind: StoreErrorKind) -> StoreError {
-        StoreError::new(kind, format!("{}: {trouble}", self.address.name()))
+    /// The failure of something that changes nothing.
+    fn failed(&self, trouble: Trouble) -> StoreError {
+        let kind = kind_of(&trouble);
+        self.failed_as(kind, trouble)
+    }
+
+    fn failed_as(&self, kind: StoreErrorKind, trouble: Trouble) -> StoreError {
+        StoreError::new(kind, format!("{}: {trouble}", self.address.name())).caused_by(trouble)
     }
 }
 
@@ -536,7 +544,7 @@ impl Store for PostgresStore {
         self.wait(async {
             let address = &self.shared.address;
             let mut client = connect(address).await?;
-            verify::verify(&mut client, found).await.map_err(|trouble| self.shared.failed(&trouble, kind_of(&trouble)))
+            verify::verify(&mut client, found).await.map_err(|trouble| self.shared.failed(trouble))
         })
     }
 

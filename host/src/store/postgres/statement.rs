@@ -47,7 +47,7 @@ pub(super) enum Trouble {
     Pool,
     /// No connection could be made.
     #[error("could not connect: {}", describe(.0))]
-    Connect(Error),
+    Connect(#[source] Error),
     /// It took the connection, if that, and said nothing.
     #[error("could not connect: it did not answer in time")]
     Silent,
@@ -56,7 +56,7 @@ pub(super) enum Trouble {
     Slow,
     /// It answered with an error, or the connection broke.
     #[error("{}", describe(.0))]
-    Failed(Error),
+    Failed(#[source] Error),
     /// The pooler between has mixed up what was prepared.
     #[error(
         "it ran another statement than it was asked to, as poolers do that do not keep track of prepared statements"

@@ -150,7 +150,7 @@ impl Committer {
                 marks::probe(&transaction)?;
                 transaction.commit()
             })
-            .map_err(|error| failed("write to", &path, &error));
+            .map_err(|error| failed("write to", &path, error));
         match result {
             Ok(()) => {
                 writable.committed(&path);
@@ -293,12 +293,12 @@ fn apply_all<T>(
     path: &Path,
 ) -> Result<Vec<StoreResult<CommitOutcome>>, Broken> {
     let mut transaction = begin(writable, path)
-        .map_err(|error| Broken::Batch { error: failed("write to", path, &error), reopen: true })?;
+        .map_err(|error| Broken::Batch { error: failed("write to", path, error), reopen: true })?;
     let mut outcomes = Vec::with_capacity(left.len());
     for &at in left {
         let broken = |error: rusqlite::Error| {
             let reopen = error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure);
-            Broken::One { at, error: failed("write to", path, &error), reopen }
+            Broken::One { at, error: failed("write to", path, error), reopen }
         };
         let savepoint = transaction.savepoint().map_err(broken)?;
         match apply(&savepoint, &commits[at].0) {
@@ -318,7 +318,8 @@ fn apply_all<T>(
     transaction.commit().map_err(|error| {
         // The flush may have got part of the way, and what a restart finds is not known from here.
         let message = format!("could not flush {}: {}", path.display(), describe(&error));
-        Broken::Batch { error: StoreError::new(StoreErrorKind::OutcomeUnknown, message), reopen: true }
+        let error = StoreError::new(StoreErrorKind::OutcomeUnknown, message).caused_by(error);
+        Broken::Batch { error, reopen: true }
     })?;
     Ok(outcomes)
 }

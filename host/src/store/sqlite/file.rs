@@ -1,6 +1,6 @@
 //! Opening the file: its format, its WAL, and how it is read and written.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{Access, can_write, has_content, refuse_orphan_wal};
 use super::{describe, failed, history, marks};
+use crate::files::{parent, private, sync_parent, with_suffix};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// Marks a SQLite file as one of ours ("cvgr").
@@ -29,15 +30,6 @@ const LONG_LOG: u32 = 4000;
 /// Statements that a connection keeps prepared: more than there are in this store.
 const PREPARED_STATEMENTS: usize = 64;
 
-/// To create a file for this user alone: everything of all users is nobody else's business.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 /// The file's one true path: links and the current directory must not make two stores of one, or one of two.
 pub(super) fn absolute(path: &Path) -> StoreResult<PathBuf> {
     if let Ok(absolute) = path.canonicalize() {
@@ -48,17 +40,7 @@ pub(super) fn absolute(path: &Path) -> StoreResult<PathBuf> {
         StoreError::new(StoreErrorKind::Unusable, message)
     };
     let name = path.file_name().ok_or_else(|| unusable(&"the path names no file"))?;
-    Ok(parent(path).canonicalize().map_err(|error| unusable(&error))?.join(name))
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-pub(super) fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    Ok(parent(path).canonicalize().map_err(|error| unusable(&error).caused_by(error))?.join(name))
 }
 
 /// The number by which the file system tells the file from others; 0 where there is none.
@@ -134,7 +116,7 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     let sound = !check_wal || marks::vouch_for_wal(path, &with_suffix(path, "-wal"))?;
     // Only looks whether it is a store: a file that is not one is left unchanged.
     let looking = open()?;
-    keep_log(&looking).map_err(|error| failed("open", path, &error))?;
+    keep_log(&looking).map_err(|error| failed("open", path, error))?;
     check_format(&looking, path, 0)?;
     if !sound {
         marks::check_sound(&looking, path)?;
@@ -143,21 +125,21 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     write_log_again(path).map_err(unflushed)?;
     let mut connection = open()?;
     // Until this host ends: were SQLite to delete it, nobody could tell whether somebody else has.
-    keep_log(&connection).map_err(|error| failed("open", path, &error))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, &error))?;
-    let mode = migrate(&mut connection).map_err(|error| failed("open", path, &error))?;
+    keep_log(&connection).map_err(|error| failed("open", path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, error))?;
+    let mode = migrate(&mut connection).map_err(|error| failed("open", path, error))?;
     if mode != "wal" {
         let message = format!("{} cannot have a write-ahead log here (journal mode {mode})", path.display());
         return Err(StoreError::new(StoreErrorKind::Unusable, message));
     }
-    marks::create(&mut connection).map_err(|error| failed("open", path, &error))?;
+    marks::create(&mut connection).map_err(|error| failed("open", path, error))?;
     if !sound {
         // So that the WAL begins anew with a mark that tells, and the whole store is not read again after the next crash.
-        checkpoint(&connection, PASSIVE).map_err(|error| failed("checkpoint", path, &error))?;
+        checkpoint(&connection, PASSIVE).map_err(|error| failed("checkpoint", path, error))?;
     }
-    let mark_due = log_pages(&connection).map_err(|error| failed("open", path, &error))?.all_moved();
+    let mark_due = log_pages(&connection).map_err(|error| failed("open", path, error))?.all_moved();
     // SQLite does so too when it makes the WAL, but goes on if it cannot.
-    File::open(parent(path)).and_then(|directory| directory.sync_all()).map_err(unflushed)?;
+    sync_parent(path).map_err(unflushed)?;
     Ok(Writable { connection, mark_due, file_mark: FileMark::default() })
 }
 
@@ -165,8 +147,8 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
 /// otherwise go to a temporary file, and where none can be made, as in a container with a read-only root, the change would fail.
 fn connect(path: impl AsRef<Path>, flags: OpenFlags) -> StoreResult<Connection> {
     let path = path.as_ref();
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, &error))?;
-    connection.pragma_update(None, "temp_store", "memory").map_err(|error| failed("open", path, &error))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| failed("open", path, error))?;
+    connection.pragma_update(None, "temp_store", "memory").map_err(|error| failed("open", path, error))?;
     Ok(connection)
 }
 
@@ -242,7 +224,7 @@ pub(super) fn take_over_log_on_close(connection: &Connection) -> rusqlite::Resul
 /// A connection that reads, possibly beside another process that writes.
 pub(super) fn open_reader(path: &Path, access: &Access) -> StoreResult<Connection> {
     let connection = open_existing(path, access)?;
-    connection.pragma_update(None, "query_only", true).map_err(|error| failed("open", path, &error))?;
+    connection.pragma_update(None, "query_only", true).map_err(|error| failed("open", path, error))?;
     Ok(connection)
 }
 
@@ -268,7 +250,7 @@ fn open_existing(path: &Path, access: &Access) -> StoreResult<Connection> {
     let connection = connection.map_err(|error| explain_read_only(path, error))?;
     connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
     // That is for whoever holds the lock file, who alone has written the log again.
-    keep_log(&connection).map_err(|error| failed("open", path, &error))?;
+    keep_log(&connection).map_err(|error| failed("open", path, error))?;
     Ok(connection)
 }
 
@@ -294,7 +276,7 @@ pub(super) fn check_format(connection: &Connection, path: &Path, oldest: usize) 
         let application = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
         Ok((application, number("user_version")?, tables))
     };
-    let (application, format, tables) = read().map_err(|error| failed("open", path, &error))?;
+    let (application, format, tables) = read().map_err(|error| failed("open", path, error))?;
     let unusable = |message| Err(StoreError::new(StoreErrorKind::Unusable, message));
     let path = path.display();
     if application != APPLICATION_ID && (tables > 0 || oldest > 0) {
@@ -347,22 +329,24 @@ pub(super) fn backup(store: &Path, access: &Access, destination: &Path) -> Store
     }
     // Left behind by a backup that was interrupted.
     if partial.exists() {
-        std::fs::remove_file(&partial).map_err(|error| failed("clear the way for", &error))?;
+        std::fs::remove_file(&partial).map_err(|error| failed("clear the way for", &error).caused_by(error))?;
     }
     let target = partial.to_str().ok_or_else(|| failed("write", &"its path is not valid UTF-8"))?;
     // Reads one snapshot; but it would not run on a connection that is set to queries only.
     refuse_foreign_wal(store)?;
     let connection = open_existing(store, access)?;
     // SQLite writes into a file that is empty.
-    private().create_new(true).open(&partial).map_err(|error| failed("write", &error))?;
-    connection.execute("VACUUM INTO ?1", [target]).map_err(|error| failed("write", &describe(&error)))?;
-    mark_copy(&partial).map_err(|error| failed("write", &describe(&error)))?;
+    private().create_new(true).open(&partial).map_err(|error| failed("write", &error).caused_by(error))?;
+    connection
+        .execute("VACUUM INTO ?1", [target])
+        .map_err(|error| failed("write", &describe(&error)).caused_by(error))?;
+    mark_copy(&partial).map_err(|error| failed("write", &describe(&error)).caused_by(error))?;
     let flush = || -> std::io::Result<()> {
         File::options().write(true).open(&partial)?.sync_all()?;
         std::fs::rename(&partial, destination)?;
-        File::open(parent(destination))?.sync_all()
+        sync_parent(destination)
     };
-    flush().map_err(|error| failed("finish", &error))
+    flush().map_err(|error| failed("finish", &error).caused_by(error))
 }
 
 /// A WAL of the original must not be taken for one of the copy, and a host that opens the copy, wherever it was put, begins a new

@@ -13,8 +13,9 @@ use std::time::UNIX_EPOCH;
 
 use rusqlite::Connection;
 
-use super::file::{FileMark, Writable, keep_rights, number, private, with_suffix};
+use super::file::{FileMark, Writable, keep_rights, number};
 use super::{commit, failed};
+use crate::files::{private, with_suffix};
 use crate::model::History;
 use crate::store::StoreResult;
 
@@ -46,7 +47,7 @@ pub(super) fn go_on(writable: &mut Writable, path: &Path) -> StoreResult<()> {
         );
         Ok(())
     };
-    go_on(writable).map_err(|error| failed("open", path, &error))
+    go_on(writable).map_err(|error| failed("open", path, error))
 }
 
 /// Begins a history.

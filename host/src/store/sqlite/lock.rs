@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::file::{parent, private, with_suffix};
+use crate::files::{parent, private, with_suffix};
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// The databases that this process has locked.
@@ -59,14 +59,12 @@ impl Lock {
     pub(super) fn take(store: &Path) -> StoreResult<Self> {
         refuse_network_file_system(store)?;
         let path = with_suffix(store, "-lock");
-        let file = private()
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| unusable(format!("could not open the lock file {}: {error}", path.display())))?;
+        let file = private().create(true).truncate(false).open(&path).map_err(|error| {
+            unusable(format!("could not open the lock file {}: {error}", path.display())).caused_by(error)
+        })?;
         lock(&file, &path, store)?;
         undo_putting_aside(store).map_err(|error| {
-            unusable(format!("could not undo an interrupted restore of {}: {error}", store.display()))
+            unusable(format!("could not undo an interrupted restore of {}: {error}", store.display())).caused_by(error)
         })?;
         refuse_orphan_wal(store)?;
         check_links(store)?;
@@ -85,7 +83,7 @@ fn lock(file: &File, path: &Path, store: &Path) -> StoreResult<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
             Err(TryLockError::Error(error)) => {
-                return Err(unusable(format!("could not lock {}: {error}", path.display())));
+                return Err(unusable(format!("could not lock {}: {error}", path.display())).caused_by(error));
             }
         }
     }
@@ -113,7 +111,8 @@ struct DatabaseLock {
 
 impl DatabaseLock {
     fn take(store: &Path) -> StoreResult<Self> {
-        let could_not_open = |error: std::io::Error| unusable(format!("could not open {}: {error}", store.display()));
+        let could_not_open =
+            |error: std::io::Error| unusable(format!("could not open {}: {error}", store.display())).caused_by(error);
         let mut held = HELD.lock();
         if FileId::at(store).is_some_and(|id| held.contains(&id)) {
             return Err(in_use(store));
@@ -285,8 +284,9 @@ fn refuse_network_file_system(path: &Path) -> StoreResult<()> {
         (0x00c3_6400, "Ceph"),
     ];
     let directory = parent(path);
-    let status = rustix::fs::statfs(directory)
-        .map_err(|error| unusable(format!("could not open the directory {}: {error}", directory.display())))?;
+    let status = rustix::fs::statfs(directory).map_err(|error| {
+        unusable(format!("could not open the directory {}: {error}", directory.display())).caused_by(error)
+    })?;
     // The kernel's type is signed on some machines; the magic numbers are 32 bits.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared as bit patterns")]
     let kind = status.f_type as u32;

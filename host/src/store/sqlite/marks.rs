@@ -204,7 +204,7 @@ pub(super) fn vouch_for_wal(store: &Path, wal: &Path) -> StoreResult<bool> {
 pub(super) fn check_sound(connection: &Connection, store: &Path) -> StoreResult<()> {
     let path = store.display();
     tracing::info!("checking {path}: its WAL does not tell whether it belongs to it");
-    let problems = quick_check(connection).map_err(|error| failed("check", store, &error))?;
+    let problems = quick_check(connection).map_err(|error| failed("check", store, error))?;
     if problems.is_empty() {
         return Ok(());
     }

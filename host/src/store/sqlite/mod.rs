@@ -136,8 +136,8 @@ impl SqliteStore {
         let _lock = Lock::take(&path)?;
         let mut writable = file::open_writer(&path, true)?;
         let history = History::random();
-        history::begin(&mut writable, &path, history).map_err(|error| failed("write to", &path, &error))?;
-        file::take_over_log_on_close(&writable.connection).map_err(|error| failed("write to", &path, &error))?;
+        history::begin(&mut writable, &path, history).map_err(|error| failed("write to", &path, error))?;
+        file::take_over_log_on_close(&writable.connection).map_err(|error| failed("write to", &path, error))?;
         Ok(history)
     }
 
@@ -150,7 +150,7 @@ impl SqliteStore {
             Some((_, reader)) => reader,
             None => self.new_reader()?,
         };
-        let result = read(&mut reader).map_err(|error| self.failed("read", &error));
+        let result = read(&mut reader).map_err(|error| self.failed("read", error));
         // A connection that failed may be in the middle of something; the next reader gets a new one.
         if result.is_ok() {
             self.readers.lock().push((number, reader));
@@ -167,7 +167,7 @@ impl SqliteStore {
         Ok(reader)
     }
 
-    fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
+    fn failed(&self, what: &str, error: rusqlite::Error) -> StoreError {
         failed(what, &self.path, error)
     }
 
@@ -199,9 +199,9 @@ impl SqliteStore {
     }
 }
 
-fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
+fn failed(what: &str, path: &Path, error: rusqlite::Error) -> StoreError {
     use rusqlite::{Error, ErrorCode};
-    let kind = match (error, error.sqlite_error_code()) {
+    let kind = match (&error, error.sqlite_error_code()) {
         (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         | (
             Error::IntegralValueOutOfRange(..)
@@ -212,7 +212,7 @@ fn failed(what: &str, path: &Path, error: &rusqlite::Error) -> StoreError {
         ) => StoreErrorKind::Corrupt,
         _ => StoreErrorKind::Unavailable,
     };
-    StoreError::new(kind, format!("could not {what} {}: {}", path.display(), describe(error)))
+    StoreError::new(kind, format!("could not {what} {}: {}", path.display(), describe(&error))).caused_by(error)
 }
 
 /// The error with SQLite's extended code, which tells apart what it has one text for, and what to do.

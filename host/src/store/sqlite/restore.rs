@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::file::{self, keep_rights, parent, with_suffix};
+use super::file::{self, keep_rights};
 use super::lock::{self, BESIDE, Lock, has_content};
 use super::{failed, history, marks, verify};
+use crate::files::{private, sync_parent, with_suffix};
 use crate::model::History;
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
@@ -28,12 +29,12 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
     let _lock = Lock::take(store)?;
     let copy = Copy { path: with_suffix(store, "-restoring") };
     // Left behind by a restore that was interrupted.
-    copy.remove().map_err(|error| io_failed("clear the way for", &copy.path, &error))?;
+    copy.remove().map_err(|error| io_failed("clear the way for", &copy.path, error))?;
     check_and_copy(backup, &copy.path)?;
     let connection = check_content(backup, &copy.path)?;
     let taken = take_log_into_file(store)?;
     let history = finish(connection, &copy.path, store)?;
-    let replace = || std::fs::rename(&copy.path, store).map_err(|error| io_failed("put in place", store, &error));
+    let replace = || std::fs::rename(&copy.path, store).map_err(|error| io_failed("put in place", store, error));
     match taken {
         Taken::IntoFile => replace()?,
         Taken::Damaged(reason) => {
@@ -45,7 +46,7 @@ pub(super) fn restore(backup: &Path, store: &Path) -> StoreResult<History> {
             tracing::warn!(reason, "{} could not be read and is {} now", store.display(), lock::aside(store).display());
         }
     }
-    sync_directory(store).map_err(|error| io_failed("flush the directory of", store, &error))?;
+    sync_parent(store).map_err(|error| io_failed("flush the directory of", store, error))?;
     Ok(history)
 }
 
@@ -80,12 +81,12 @@ fn check_and_copy(backup: &Path, copy: &Path) -> StoreResult<()> {
     let connection = open_backup(backup)?;
     file::check_format(&connection, backup, 1)?;
     let mut wrong = Vec::new();
-    verify::structure(&connection, &mut |line| wrong.push(line)).map_err(|error| failed("read", backup, &error))?;
+    verify::structure(&connection, &mut |line| wrong.push(line)).map_err(|error| failed("read", backup, error))?;
     refuse(backup, &wrong)?;
     let target = copy.to_str().ok_or_else(|| unusable(format!("{} is not valid UTF-8", copy.display())))?;
-    file::private().create_new(true).open(copy).map_err(|error| io_failed("write", copy, &error))?;
+    private().create_new(true).open(copy).map_err(|error| io_failed("write", copy, error))?;
     let copied = connection.execute("VACUUM INTO ?1", [target]);
-    copied.map(drop).map_err(|error| failed("copy", backup, &error))
+    copied.map(drop).map_err(|error| failed("copy", backup, error))
 }
 
 /// Opens a backup without writing to it where that can be done: it may lie where nobody can write.
@@ -101,25 +102,25 @@ fn open_backup(backup: &Path) -> StoreResult<Connection> {
     } else {
         Connection::open_with_flags(marks::immutable(backup), marks::immutable_flags())
     };
-    opened.map_err(|error| failed("open", backup, &error))
+    opened.map_err(|error| failed("open", backup, error))
 }
 
 /// Brings the copy to the present format and checks what it has.
 fn check_content(backup: &Path, copy: &Path) -> StoreResult<Connection> {
-    let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
+    let write_failed = |error: rusqlite::Error| failed("write", copy, error);
     let mut connection =
         Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(write_failed)?;
     file::migrate(&mut connection).map_err(write_failed)?;
     let mut wrong = Vec::new();
-    verify::verify(&mut connection, &mut |line| wrong.push(line)).map_err(|error| failed("read", backup, &error))?;
+    verify::verify(&mut connection, &mut |line| wrong.push(line)).map_err(|error| failed("read", backup, error))?;
     refuse(backup, &wrong)?;
     Ok(connection)
 }
 
 /// Gives the copy a new history and flushes it.
 fn finish(connection: Connection, copy: &Path, store: &Path) -> StoreResult<History> {
-    let write_failed = |error: rusqlite::Error| failed("write", copy, &error);
+    let write_failed = |error: rusqlite::Error| failed("write", copy, error);
     let history = History::random();
     // Noted beside the current store: if the process ends before the rename, that store also gets a new history.
     history::give(&connection, copy, store, history).map_err(write_failed)?;
@@ -136,7 +137,7 @@ fn finish(connection: Connection, copy: &Path, store: &Path) -> StoreResult<Hist
         keep_rights(store, copy)?;
         file.sync_all()
     };
-    finish().map_err(|error| io_failed("finish", copy, &error))?;
+    finish().map_err(|error| io_failed("finish", copy, error))?;
     Ok(history)
 }
 
@@ -159,8 +160,8 @@ fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
     };
     let looked = || -> StoreResult<()> {
         let sound = marks::vouch_for_wal(store, &with_suffix(store, "-wal"))?;
-        let connection = Connection::open_with_flags(store, flags).map_err(|error| failed("open", store, &error))?;
-        file::keep_log(&connection).map_err(|error| failed("open", store, &error))?;
+        let connection = Connection::open_with_flags(store, flags).map_err(|error| failed("open", store, error))?;
+        file::keep_log(&connection).map_err(|error| failed("open", store, error))?;
         file::check_format(&connection, store, 0)?;
         if sound { Ok(()) } else { marks::check_sound(&connection, store) }
     };
@@ -179,7 +180,7 @@ fn take_log_into_file(store: &Path) -> StoreResult<Taken> {
         Err(error) => match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => in_use(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Ok(Taken::Damaged(error.to_string())),
-            _ => Err(failed("close", store, &error)),
+            _ => Err(failed("close", store, error)),
         },
     }
 }
@@ -194,16 +195,16 @@ fn put_aside(store: &Path) -> StoreResult<()> {
         )));
     }
     // The name must be on disk before the log moves: it tells the next start that the log is to be moved back.
-    let link = || std::fs::hard_link(store, &away).and_then(|()| sync_directory(store));
-    link().map_err(|error| io_failed("keep the damaged store as", &away, &error))?;
+    let link = || std::fs::hard_link(store, &away).and_then(|()| sync_parent(store));
+    link().map_err(|error| io_failed("keep the damaged store as", &away, error))?;
     for suffix in BESIDE {
         let from = with_suffix(store, suffix);
         match std::fs::rename(&from, with_suffix(&away, suffix)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_failed("move away", &from, &error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_failed("move away", &from, error)),
             _ => {}
         }
     }
-    sync_directory(store).map_err(|error| io_failed("flush the directory of", store, &error))
+    sync_parent(store).map_err(|error| io_failed("flush the directory of", store, error))
 }
 
 fn refuse(backup: &Path, wrong: &[String]) -> StoreResult<()> {
@@ -217,14 +218,11 @@ fn refuse(backup: &Path, wrong: &[String]) -> StoreResult<()> {
     Err(StoreError::new(StoreErrorKind::Corrupt, message))
 }
 
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    File::open(parent(path))?.sync_all()
-}
-
 fn unusable(message: String) -> StoreError {
     StoreError::new(StoreErrorKind::Unusable, message)
 }
 
-fn io_failed(what: &str, path: &Path, error: &std::io::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, format!("could not {what} {}: {error}", path.display()))
+fn io_failed(what: &str, path: &Path, error: std::io::Error) -> StoreError {
+    let message = format!("could not {what} {}: {error}", path.display());
+    StoreError::new(StoreErrorKind::Unavailable, message).caused_by(error)
 }

@@ -2,22 +2,22 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::io;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
-use convgroups_host::UserId;
-
-use crate::Failed;
+use super::{Result, TransferError};
+use crate::model::UserId;
 
 /// Works on items in so many threads and takes the results in the items' order; stops at the first failure. Items of one
 /// user are worked on one after the other.
 pub(super) fn in_order<T: Send, R: Send>(
     threads: usize,
-    items: impl IntoIterator<Item = Result<T, Failed>>,
+    items: impl IntoIterator<Item = Result<T>>,
     user: impl Fn(&T) -> &UserId,
-    work: impl Fn(T) -> Result<R, Failed> + Sync,
-    mut take: impl FnMut(R) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+    work: impl Fn(T) -> Result<R> + Sync,
+    mut take: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
     // Nobody waits to hand something over: no thread has more than this before it or behind it.
     let most = threads * 2;
     std::thread::scope(|scope| {
@@ -36,10 +36,10 @@ pub(super) fn in_order<T: Send, R: Send>(
                     }
                 }
             };
-            Builder::new().spawn_scoped(scope, run).map_err(Failed::run)?;
+            Builder::new().spawn_scoped(scope, run).map_err(TransferError::Threads)?;
             lanes.push((to_do, done));
         }
-        let stopped = || Failed::Run("a working thread has stopped".to_owned());
+        let stopped = || TransferError::Threads(io::Error::other("one has stopped"));
         let lanes = &lanes;
         let mut take_next = |under_way: &mut VecDeque<usize>| {
             let first = under_way.pop_front().and_then(|lane| lanes.get(lane)).ok_or_else(stopped)?;
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_ends_it_wherever_it_comes_from() {
-        let failed = |what: &str| Err(Failed::Run(what.to_owned()));
+        let failed = |what: &str| Err(TransferError::line(1, what));
         for (bad_item, bad_work, bad_take, expected) in
             [(Some(50), None, None, "item"), (None, Some(20), None, "work"), (None, None, Some(0), "take")]
         {
@@ -119,7 +119,7 @@ mod tests {
                     if Some(number) == bad_take { failed("take") } else { Ok(()) }
                 },
             );
-            assert!(matches!(ended, Err(Failed::Run(what)) if what == expected), "{expected}");
+            assert!(matches!(ended, Err(TransferError::Line { reason, .. }) if reason == expected), "{expected}");
             assert!(taken <= bad_work.or(bad_take.map(|_| 1)).unwrap_or(50), "{expected}: {taken}");
         }
     }

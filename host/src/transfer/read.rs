@@ -3,13 +3,10 @@
 use std::collections::HashSet;
 use std::io::{BufRead, Read};
 
-use convgroups_host::model::ConversationData;
-use convgroups_host::store::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
-use convgroups_host::{UserId, Version};
-
 use super::format::{self, Counters, Counts, DataLine, EndLine, Group, GroupLine, Line, Part, Tally, UserLine};
-use super::{MAX_HEADER_BYTES, MAX_LINE_BYTES, bad_line};
-use crate::Failed;
+use super::{MAX_HEADER_BYTES, MAX_LINE_BYTES, Result, TransferError};
+use crate::model::{ConversationData, UserId, Version};
+use crate::store::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
 
 /// What stands together in a file of version 1 is cut after so many items: groups, conversations in them, and marked ones.
 const MAX_ITEMS: usize = 50_000;
@@ -23,22 +20,6 @@ pub(super) const MAX_GROUPS_CREATED: u32 = u32::MAX / 2;
 /// What some editors put before a text.
 const BYTE_ORDER_MARKS: [(&[u8], &str); 3] =
     [(b"\xef\xbb\xbf", "of UTF-8"), (b"\xff\xfe", "of UTF-16"), (b"\xfe\xff", "of UTF-16")];
-
-/// Why a file cannot be read on.
-pub(super) enum Unreadable {
-    /// The machine's fault.
-    Io(Failed),
-    /// The file's fault: a line that cannot be, or is missing.
-    Line(Failed),
-}
-
-impl From<Unreadable> for Failed {
-    fn from(unreadable: Unreadable) -> Self {
-        match unreadable {
-            Unreadable::Io(failed) | Unreadable::Line(failed) => failed,
-        }
-    }
-}
 
 /// A part and where it stands.
 pub(super) struct FilePart {
@@ -73,11 +54,11 @@ pub(super) struct Parts<R> {
 }
 
 impl<R: BufRead> Parts<R> {
-    pub(super) fn new(reader: R) -> Result<Self, Unreadable> {
+    pub(super) fn new(reader: R) -> Result<Self> {
         Self::with_lines_up_to(MAX_LINE_BYTES, reader)
     }
 
-    fn with_lines_up_to(max_line_bytes: usize, reader: R) -> Result<Self, Unreadable> {
+    fn with_lines_up_to(max_line_bytes: usize, reader: R) -> Result<Self> {
         let mut parts = Self {
             reader,
             max_line_bytes,
@@ -94,7 +75,7 @@ impl<R: BufRead> Parts<R> {
         parts.read_line(MAX_HEADER_BYTES)?;
         parts.number = 1;
         parts.version = format::version(parts.raw.trim_ascii_end()).map_err(|reason| parts.bad_line(&reason))?;
-        if parts.version == format::PRESENT && parts.raw != format::header().map_err(Unreadable::Io)? {
+        if parts.version == format::PRESENT && parts.raw != format::header()? {
             return Err(parts.bad_line(CHANGED));
         }
         parts.tally.add(&parts.raw, Counts::default());
@@ -110,19 +91,19 @@ impl<R: BufRead> Parts<R> {
         self.sha256.as_deref()
     }
 
-    fn bad_line(&self, reason: &str) -> Unreadable {
-        Unreadable::Line(bad_line(self.number, reason))
+    fn bad_line(&self, reason: &str) -> TransferError {
+        TransferError::line(self.number, reason)
     }
 
     /// Reads a line of at most `max_bytes` into the buffer. Returns whether there was one.
-    fn read_line(&mut self, max_bytes: usize) -> Result<bool, Unreadable> {
+    fn read_line(&mut self, max_bytes: usize) -> Result<bool> {
         self.raw.clear();
         let number = self.number + 1;
         let mut limited = self.reader.by_ref().take(max_bytes as u64 + 1);
         let read = limited.read_until(b'\n', &mut self.raw);
-        let read = read.map_err(|error| Unreadable::Io(bad_line(number, &error.to_string())))?;
+        let read = read.map_err(|error| TransferError::Read { line: number, error })?;
         self.end += read as u64;
-        let bad_line = |reason: &str| Err(Unreadable::Line(bad_line(number, reason)));
+        let bad_line = |reason: &str| Err(TransferError::line(number, reason));
         if let Some((_, what)) = BYTE_ORDER_MARKS.iter().find(|(mark, _)| self.raw.starts_with(mark)) {
             return bad_line(&format!(
                 "it begins with a byte-order mark {what}: expected UTF-8 without one; save the file without it"
@@ -139,7 +120,7 @@ impl<R: BufRead> Parts<R> {
     }
 
     /// The next line; nothing at the end of the file.
-    fn next_line(&mut self) -> Result<Option<Line>, Unreadable> {
+    fn next_line(&mut self) -> Result<Option<Line>> {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
         }
@@ -172,7 +153,7 @@ impl<R: BufRead> Parts<R> {
         Ok(line)
     }
 
-    fn next_part(&mut self) -> Result<Option<FilePart>, Unreadable> {
+    fn next_part(&mut self) -> Result<Option<FilePart>> {
         let mut building: Option<Building> = None;
         loop {
             // What comes next may end the part, which is then as far as the file was read before.
@@ -230,7 +211,7 @@ impl<R: BufRead> Parts<R> {
         }
     }
 
-    fn check_end(&mut self, end: &EndLine) -> Result<(), Unreadable> {
+    fn check_end(&mut self, end: &EndLine) -> Result<()> {
         if self.version != format::PRESENT {
             return Err(self.bad_line("version 1 of the format has no such line"));
         }
@@ -253,7 +234,7 @@ impl<R: BufRead> Parts<R> {
 const CHANGED: &str = "this line is damaged, or not as an export has it; what is written by hand is of version 1";
 
 impl<R: BufRead> Iterator for Parts<R> {
-    type Item = Result<FilePart, Unreadable>;
+    type Item = Result<FilePart>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.over {
@@ -418,10 +399,7 @@ mod tests {
     }
 
     fn read(file: &[u8]) -> Result<Vec<FilePart>, String> {
-        let tell = |unreadable| match Failed::from(unreadable) {
-            Failed::Run(reason) | Failed::Usage(reason) => reason,
-            Failed::OutputClosed => "closed".to_owned(),
-        };
+        let tell = |error: TransferError| error.to_string();
         Parts::new(file).map_err(tell)?.map(|part| part.map_err(tell)).collect()
     }
 
@@ -556,10 +534,7 @@ mod tests {
         let read = |file: &[u8]| -> Result<usize, String> {
             // What comes without end is not read to it.
             let file = std::io::BufReader::new(file.chain(std::io::repeat(b'x')));
-            let tell = |unreadable| match Failed::from(unreadable) {
-                Failed::Run(reason) | Failed::Usage(reason) => reason,
-                Failed::OutputClosed => "closed".to_owned(),
-            };
+            let tell = |error: TransferError| error.to_string();
             let parts = Parts::with_lines_up_to(limit, file).map_err(tell)?;
             parts.map(|part| part.map_err(tell)).collect::<Result<Vec<_>, _>>().map(|parts| parts.len())
         };

@@ -1,17 +1,17 @@
 //! `FILE.partial`: an export on its way. What interrupts it leaves it there, and another run can go on with it.
 
 use std::cmp::Ordering;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use convgroups_host::UserId;
-use convgroups_host::store::Store;
-
 use super::format::{self, Counts, Tally};
-use super::read::{FilePart, Parts, Unreadable};
+use super::read::{FilePart, Parts};
 use super::stored::Users;
-use crate::Failed;
+use super::{Result, TransferError};
+use crate::files::{private, sync_parent, with_suffix};
+use crate::model::UserId;
+use crate::store::Store;
 
 /// What of an export is there: whole users.
 pub(super) struct Begun {
@@ -30,24 +30,15 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Makes the file; or, where an export was interrupted, cuts off what does not make a whole user.
-    pub(super) fn open(destination: &Path, resume: bool, store: &dyn Store) -> Result<(Self, Option<Begun>), Failed> {
-        let path = {
-            let mut name = destination.as_os_str().to_owned();
-            name.push(".partial");
-            PathBuf::from(name)
-        };
-        let refused = |reason: &str| Failed::Run(format!("could not write {}: {reason}", destination.display()));
-        let failed = |error: io::Error| failed(&path, &error);
+    pub(super) fn open(destination: &Path, resume: bool, store: &dyn Store) -> Result<(Self, Option<Begun>)> {
+        let path = with_suffix(destination, ".partial");
+        let refused = |reason: &str| TransferError::Refused { path: destination.to_owned(), reason: reason.to_owned() };
+        let failed = TransferError::file("write", &path);
         let exists = || refused("the file exists already; name a new one");
         if destination.exists() {
             return Err(exists());
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        // Everything of all users is nobody else's business.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path).map_err(failed)?;
+        let file = private().read(true).create(true).truncate(false).open(&path).map_err(&failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -59,24 +50,23 @@ impl Partial {
         if destination.exists() {
             return Err(exists());
         }
-        if file.metadata().map_err(failed)?.len() > 0 && !resume {
-            let reason = format!("{} is there, from an export that was interrupted", path.display());
-            return Err(refused(&(reason + ": go on with --resume, or remove it to begin anew")));
+        if file.metadata().map_err(&failed)?.len() > 0 && !resume {
+            return Err(TransferError::Interrupted { path: destination.to_owned(), partial: path });
         }
         let begun = begun(&file, &path, store)?;
         let end = begun.as_ref().map_or(0, |begun| begun.end);
-        file.set_len(end).map_err(failed)?;
-        (&file).seek(SeekFrom::Start(end)).map_err(failed)?;
+        file.set_len(end).map_err(&failed)?;
+        (&file).seek(SeekFrom::Start(end)).map_err(&failed)?;
         let partial = Self { path: path.clone(), destination: destination.to_owned(), output: BufWriter::new(file) };
         Ok((partial, begun))
     }
 
-    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Failed> {
-        self.output.write_all(lines).map_err(|error| failed(&self.path, &error))
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<()> {
+        self.output.write_all(lines).map_err(TransferError::file("write", &self.path))
     }
 
     /// Gives the file its name, when all of it is on disk.
-    pub(super) fn finish(self) -> Result<(), Failed> {
+    pub(super) fn finish(self) -> Result<()> {
         let Self { path, destination, output } = self;
         let finish = || -> io::Result<()> {
             let file = output.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -84,29 +74,24 @@ impl Partial {
             let mut named = tempfile::TempPath::try_from_path(&path)?;
             named.disable_cleanup(true);
             named.persist_noclobber(&destination).map_err(|error| error.error)?;
-            let directory = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+            sync_parent(&destination)
         };
-        finish().map_err(|error| failed(&destination, &error))
+        finish().map_err(TransferError::file("write", &destination))
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> Failed {
-    Failed::Run(format!("could not write {}: {error}", path.display()))
-}
-
 /// What an interrupted export has written of whole users; nothing when there are none.
-fn begun(file: &File, path: &Path, store: &dyn Store) -> Result<Option<Begun>, Failed> {
+fn begun(file: &File, path: &Path, store: &dyn Store) -> Result<Option<Begun>> {
     let header = format::header()?;
-    let unusable = |reason: &str| Failed::Run(format!("cannot go on with {}: {reason}; remove it", path.display()));
+    let unusable = |reason: &str| TransferError::NotResumable { path: path.to_owned(), reason: reason.to_owned() };
     let mut start = Vec::new();
-    file.take(header.len() as u64).read_to_end(&mut start).map_err(|error| unusable(&error.to_string()))?;
+    file.take(header.len() as u64).read_to_end(&mut start).map_err(TransferError::file("read", path))?;
     if start != header {
         let cut_off = start.len() < header.len() && header.starts_with(&start);
         return if cut_off { Ok(None) } else { Err(unusable("it is no export of this version")) };
     }
     let mut reader = file;
-    reader.rewind().map_err(|error| unusable(&error.to_string()))?;
+    reader.rewind().map_err(TransferError::file("read", path))?;
     let mut tally = Tally::default();
     tally.add(&header, Counts::default());
     let mut whole = None;
@@ -114,9 +99,9 @@ fn begun(file: &File, path: &Path, store: &dyn Store) -> Result<Option<Begun>, F
     for read in Parts::new(BufReader::new(reader))? {
         let FilePart { part, end, .. } = match read {
             Ok(read) => read,
-            Err(Unreadable::Io(failed)) => return Err(failed),
             // What comes before it is whole.
-            Err(Unreadable::Line(_)) => break,
+            Err(TransferError::Line { .. }) => break,
+            Err(failed) => return Err(failed),
         };
         if !is_next(&mut users, &part.user)? {
             return Err(unusable(&format!("it is of another store, where there was a user {}", part.user)));
@@ -125,7 +110,7 @@ fn begun(file: &File, path: &Path, store: &dyn Store) -> Result<Option<Begun>, F
         whole = Some((end, part));
     }
     let Some((end, last)) = whole else { return Ok(None) };
-    let version = store.groups(&last.user).map_err(Failed::run)?.version;
+    let version = store.groups(&last.user)?.version;
     if last.counters.is_some_and(|counters| counters.version > version) {
         return Err(unusable(&format!("it is of another store, where user {} had more changes", last.user)));
     }
@@ -133,7 +118,7 @@ fn begun(file: &File, path: &Path, store: &dyn Store) -> Result<Option<Begun>, F
 }
 
 /// Whether a user is in the store, leaving out those before who have come since.
-fn is_next(users: &mut Users<'_>, user: &UserId) -> Result<bool, Failed> {
+fn is_next(users: &mut Users<'_>, user: &UserId) -> Result<bool> {
     for next in users {
         match next?.cmp(user) {
             Ordering::Less => {}

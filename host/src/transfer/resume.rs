@@ -2,13 +2,11 @@
 
 use std::collections::HashSet;
 
-use convgroups_host::Version;
-use convgroups_host::store::{MAX_PAGE, Store};
-
 use super::format::{Group, Part};
 use super::read::{FilePart, MAX_GROUPS_CREATED, MAX_VERSION};
-use super::{ADVICE, bad_line, stored};
-use crate::Failed;
+use super::{Result, TransferError, stored};
+use crate::model::Version;
+use crate::store::{MAX_PAGE, Store};
 
 /// Where the writing of a part begins.
 pub(super) struct Start {
@@ -28,9 +26,9 @@ pub(super) struct Start {
 
 impl Start {
     /// Whether the user can still be moved and given groups when the part is imported.
-    pub(super) fn check(&self, read: &FilePart) -> Result<(), Failed> {
+    pub(super) fn check(&self, read: &FilePart) -> Result<()> {
         let FilePart { part, line, .. } = read;
-        let refused = |reason: &str| Err(bad_line(*line, &format!("user {} {reason}", part.user)));
+        let refused = |reason: &str| Err(TransferError::line(*line, format!("user {} {reason}", part.user)));
         // An import of the part that was begun has left out versions already.
         if self.version > MAX_VERSION && !self.moved {
             return refused(&format!("is at version {} in the store: at most {MAX_VERSION} is expected", self.version));
@@ -54,24 +52,25 @@ impl Start {
 }
 
 /// For a part of which nothing may be there.
-pub(super) fn anew(store: &dyn Store, read: &FilePart) -> Result<Start, Failed> {
+pub(super) fn anew(store: &dyn Store, read: &FilePart) -> Result<Start> {
     let FilePart { part, .. } = read;
     let user = &part.user;
-    let list = store.groups(user).map_err(Failed::run)?;
+    let list = store.groups(user)?;
     let names: HashSet<&str> = list.value.groups.iter().map(|group| group.name.as_str()).collect();
     for (group, &line) in part.groups.iter().zip(&read.group_lines) {
         if names.contains(group.name.as_str()) {
-            return Err(bad_line(line, &format!("user {user} has a group of this name already; {ADVICE}")));
+            let what = "a group of this name";
+            return Err(TransferError::AlreadyThere { line, user: user.clone(), what });
         }
     }
-    if !part.conversations.is_empty() && store.data_count(user).map_err(Failed::run)?.value > 0 {
+    if !part.conversations.is_empty() && store.data_count(user)?.value > 0 {
         let mut lines = read.conversation_lines.iter();
         for some in part.conversations.chunks(MAX_PAGE as usize) {
             let ids: Vec<&str> = some.iter().map(|data| data.conversation_id.as_str()).collect();
-            for (there, &line) in store.data(user, &ids).map_err(Failed::run)?.value.iter().zip(&mut lines) {
+            for (there, &line) in store.data(user, &ids)?.value.iter().zip(&mut lines) {
                 if !there.is_none() {
-                    let reason = format!("user {user} has marks or custom data of this conversation already; {ADVICE}");
-                    return Err(bad_line(line, &reason));
+                    let what = "marks or custom data of this conversation";
+                    return Err(TransferError::AlreadyThere { line, user: user.clone(), what });
                 }
             }
         }
@@ -82,10 +81,10 @@ pub(super) fn anew(store: &dyn Store, read: &FilePart) -> Result<Start, Failed> 
 }
 
 /// For a part of which an interrupted import may have written the beginning.
-pub(super) fn again(store: &dyn Store, read: &FilePart) -> Result<Start, Failed> {
+pub(super) fn again(store: &dyn Store, read: &FilePart) -> Result<Start> {
     let there = There::of(store, &read.part)?;
     if let Some(line) = there.first_difference(read) {
-        return Err(bad_line(line, &format!("user {} has something else there already", read.part.user)));
+        return Err(TransferError::line(line, format!("user {} has something else there already", read.part.user)));
     }
     let Part { groups, conversations, .. } = &there.part;
     if groups.len() < read.part.groups.len()
@@ -93,7 +92,7 @@ pub(super) fn again(store: &dyn Store, read: &FilePart) -> Result<Start, Failed>
         && *last != there.groups_created
     {
         let reason = format!("user {} has created groups since the import that is to go on", read.part.user);
-        return Err(bad_line(read.line, &reason));
+        return Err(TransferError::line(read.line, reason));
     }
     Ok(Start {
         version: there.version,
@@ -106,10 +105,10 @@ pub(super) fn again(store: &dyn Store, read: &FilePart) -> Result<Start, Failed>
 }
 
 /// Whether the store has everything of a part; as it has it.
-pub(super) fn complete(store: &dyn Store, read: &FilePart) -> Result<Part, Failed> {
+pub(super) fn complete(store: &dyn Store, read: &FilePart) -> Result<Part> {
     let FilePart { part, .. } = read;
     let there = There::of(store, part)?;
-    let differs = |line| bad_line(line, &format!("user {} has something else in the store", part.user));
+    let differs = |line| TransferError::line(line, format!("user {} has something else in the store", part.user));
     if let Some(line) = there.first_difference(read) {
         return Err(differs(line));
     }
@@ -135,7 +134,7 @@ struct There {
 }
 
 impl There {
-    fn of(store: &dyn Store, part: &Part) -> Result<Self, Failed> {
+    fn of(store: &dyn Store, part: &Part) -> Result<Self> {
         let (mut there, moved) = match part.counters {
             Some(counters) => stored::moved(store, &part.user, counters)?,
             None => (stored::whole(store, &part.user)?, false),

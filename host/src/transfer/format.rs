@@ -9,13 +9,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use convgroups_host::model::ConversationData;
-use convgroups_host::{UserId, Version, object};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::MAX_LINE_BYTES;
-use crate::Failed;
+use super::{MAX_LINE_BYTES, Result, TransferError};
+use crate::model::{ConversationData, UserId, Version};
+use crate::object;
 
 const FORMAT: &str = "convgroups-export";
 /// What people write by hand.
@@ -32,7 +31,7 @@ struct Header {
 }
 
 /// The first line of an export.
-pub(super) fn header() -> Result<Vec<u8>, Failed> {
+pub(super) fn header() -> Result<Vec<u8>> {
     let mut line = Vec::new();
     encode(&mut line, &Header { format: FORMAT.to_owned(), version: PRESENT })?;
     Ok(line)
@@ -79,7 +78,7 @@ pub(super) struct DataLine<'a> {
     pub(super) user: Cow<'a, UserId>,
     #[serde(rename = "conversationID")]
     pub(super) conversation_id: Cow<'a, str>,
-    #[serde(rename = "markList", with = "convgroups_host::marks")]
+    #[serde(rename = "markList", with = "crate::marks")]
     pub(super) marks: u64,
     pub(super) custom_data: Cow<'a, str>,
 }
@@ -137,7 +136,7 @@ impl Line {
         Err(reason.to_string().replace(" at line 1 column ", " at column "))
     }
 
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Failed> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         match self {
             Self::User(user) => encode(&mut line, user),
@@ -149,14 +148,12 @@ impl Line {
     }
 }
 
-fn encode(lines: &mut Vec<u8>, line: &impl Serialize) -> Result<(), Failed> {
+fn encode(lines: &mut Vec<u8>, line: &impl Serialize) -> Result<()> {
     let start = lines.len();
-    serde_json::to_writer(&mut *lines, line).map_err(Failed::run)?;
+    serde_json::to_writer(&mut *lines, line).expect("texts and numbers have a JSON form");
     lines.push(b'\n');
     if lines.len() - start > MAX_LINE_BYTES {
-        return Err(Failed::Run(format!(
-            "a group has a line of more than {MAX_LINE_BYTES} bytes, which no import would read"
-        )));
+        return Err(TransferError::GroupTooLarge { max: MAX_LINE_BYTES });
     }
     Ok(())
 }
@@ -188,7 +185,7 @@ pub(super) struct Group {
 
 impl Part {
     /// As lines of an export.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Failed> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let mut lines = Vec::new();
         let user = || Cow::Borrowed(&self.user);
         if let Some(Counters { version, groups_created }) = self.counters {
@@ -217,11 +214,13 @@ impl Part {
 
 /// How much was exported or imported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Not in version 1.
-    pub(super) users: u64,
-    pub(super) groups: u64,
-    pub(super) conversations: u64,
+pub struct Counts {
+    /// Users; not in version 1 of the format.
+    pub users: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Conversations with marks or custom data.
+    pub conversations: u64,
 }
 
 impl std::ops::AddAssign for Counts {

@@ -2,13 +2,10 @@
 
 use std::collections::HashSet;
 
-use convgroups_host::model::{GroupState, UserState};
-use convgroups_host::store::{Changes, MAX_BATCH, Store, StoreResult, Versioned};
-use convgroups_host::{UserId, Version};
-
-use super::GAP;
 use super::format::{Counters, Group, Part};
-use crate::Failed;
+use super::{GAP, Result};
+use crate::model::{GroupState, UserId, UserState, Version};
+use crate::store::{Changes, MAX_BATCH, Store, StoreResult, Versioned};
 
 /// All users, in the order of their ids' bytes.
 pub(super) struct Users<'a> {
@@ -25,7 +22,7 @@ impl<'a> Users<'a> {
 }
 
 impl Iterator for Users<'_> {
-    type Item = Result<UserId, Failed>;
+    type Item = Result<UserId>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = match self.batch.next() {
@@ -35,7 +32,7 @@ impl Iterator for Users<'_> {
                     self.batch = batch.into_iter();
                     self.batch.next()?
                 }
-                Err(error) => return Some(Err(Failed::run(error))),
+                Err(error) => return Some(Err(error.into())),
             },
         };
         self.last = Some(next.clone());
@@ -44,13 +41,13 @@ impl Iterator for Users<'_> {
 }
 
 /// Everything of a user, of one moment.
-pub(super) fn whole(store: &dyn Store, user: &UserId) -> Result<Part, Failed> {
+pub(super) fn whole(store: &dyn Store, user: &UserId) -> Result<Part> {
     read(store, user, || store.state(user))
 }
 
 /// Everything of a user who was in another store with these counters; and whether everybody who saw a version there gets
 /// the state here as a whole.
-pub(super) fn moved(store: &dyn Store, user: &UserId, there: Counters) -> Result<(Part, bool), Failed> {
+pub(super) fn moved(store: &dyn Store, user: &UserId, there: Counters) -> Result<(Part, bool)> {
     let last_seen = Version(there.version.0.saturating_add(GAP));
     let mut moved = false;
     let part = read(store, user, || match store.changes(user, last_seen, 1)? {
@@ -71,10 +68,10 @@ fn read(
     store: &dyn Store,
     user: &UserId,
     mut state: impl FnMut() -> StoreResult<Versioned<UserState>>,
-) -> Result<Part, Failed> {
+) -> Result<Part> {
     loop {
-        let list = store.groups(user).map_err(Failed::run)?;
-        let state = state().map_err(Failed::run)?;
+        let list = store.groups(user)?;
+        let state = state()?;
         if list.version != state.version {
             continue;
         }

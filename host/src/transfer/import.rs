@@ -1,23 +1,18 @@
-//! `convgroups import`: checks all of a file, writes it, and reads back what was written.
+//! Into a store: checks all of a file, writes it, and reads back what was written.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
-use std::ops::Deref;
-use std::path::Path;
-
-use convgroups_host::UserId;
-use convgroups_host::model::{Change, Origin};
-use convgroups_host::store::{Commit, CommitOutcome, Skip, Store};
+use std::path::{Path, PathBuf};
 
 use super::format::{self, Counters, Counts, Group, Part, Tally};
 use super::ordered::in_order;
 use super::read::{FilePart, Parts};
 use super::resume::{self, Start};
-use super::{GAP, MAX_HEADER_BYTES, MAX_LINE_BYTES, bad_line};
-use crate::progress::{Progress, rate};
-use crate::{Done, Failed, Outcome, say};
+use super::{GAP, MAX_HEADER_BYTES, MAX_LINE_BYTES, Phase, Progress, Result, TransferError};
+use crate::model::{Change, Origin, UserId};
+use crate::store::{Commit, CommitOutcome, Skip, Store};
 
 /// Users that are read at a time.
 const READERS: usize = 8;
@@ -27,46 +22,56 @@ const WRITERS: usize = 32;
 /// larger is committed alone.
 const MAX_ITEMS_PER_COMMIT: usize = 50_000;
 
-pub(crate) fn import<S: Deref<Target = dyn Store>>(
-    file: &Path,
-    resume: bool,
-    open: impl FnOnce() -> Result<S, Failed>,
-    keep: u32,
-) -> Outcome {
-    let source = seekable(file).map_err(|error| Failed::Run(format!("could not read {}: {error}", file.display())))?;
-    let store = open()?;
-    let bytes = source.metadata().map(|metadata| metadata.len()).ok();
-    let import = Import { file, source, bytes, store: &*store, resume, keep };
-    import.check()?;
-    let written = import.write().map_err(|failed| match failed {
-        Failed::Run(reason) => Failed::Run(format!("{reason}; part of the file is imported, go on with --resume")),
-        failed => failed,
-    })?;
-    say(&format!("imported {written}{}", if resume { ", the rest was there already" } else { "" }));
-    let verified = import.verify().map_err(|failed| match failed {
-        Failed::Run(reason) => Failed::Run(format!("not verified: {reason}")),
-        failed => failed,
-    })?;
-    say(&format!("verified: {verified}"));
-    Ok(Done::Well)
+/// What is imported: a file, or a copy of what comes through a pipe, for all of it is checked before any of it is written.
+#[derive(Debug)]
+pub struct Source {
+    /// What messages call it.
+    path: PathBuf,
+    file: File,
+    bytes: Option<u64>,
 }
 
-/// The file itself, or a copy of what comes through a pipe: all of it is checked before any of it is written.
-fn seekable(file: &Path) -> io::Result<File> {
-    let piped: Box<dyn io::Read> = if file == Path::new("-") {
-        Box::new(io::stdin())
-    } else {
-        let opened = File::open(file)?;
-        if opened.metadata()?.is_file() {
-            return Ok(opened);
+impl Source {
+    /// A file; or a copy of what comes out of it, if it is a pipe.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or not be copied.
+    pub fn file(path: &Path) -> Result<Self> {
+        let failed = TransferError::file("read", path);
+        let file = File::open(path).map_err(&failed)?;
+        let metadata = file.metadata().map_err(&failed)?;
+        if !metadata.is_file() {
+            return Self::copy(path, file);
         }
-        Box::new(opened)
-    };
+        Ok(Self { path: path.to_owned(), file, bytes: Some(metadata.len()) })
+    }
+
+    /// A copy of what a reader gives; messages call it by `path`. The copy is a temporary file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or not be copied.
+    pub fn copy(path: &Path, reader: impl io::Read) -> Result<Self> {
+        let file = copy(reader).map_err(TransferError::file("read", path))?;
+        let bytes = file.metadata().map(|metadata| metadata.len()).ok();
+        Ok(Self { path: path.to_owned(), file, bytes })
+    }
+
+    /// From the beginning.
+    fn parts(&self) -> Result<Parts<BufReader<&File>>> {
+        let mut file = &self.file;
+        file.rewind().map_err(TransferError::file("read again", &self.path))?;
+        Parts::new(BufReader::new(file))
+    }
+}
+
+fn copy(reader: impl io::Read) -> io::Result<File> {
     let mut copy = BufWriter::new(tempfile::tempfile()?);
-    let mut piped = BufReader::new(piped);
+    let mut reader = BufReader::new(reader);
     let (mut length, mut most) = (0, MAX_HEADER_BYTES);
     loop {
-        let block = piped.fill_buf()?;
+        let block = reader.fill_buf()?;
         if block.is_empty() {
             break;
         }
@@ -81,70 +86,129 @@ fn seekable(file: &Path) -> io::Result<File> {
         if some.ends_with(b"\n") {
             (length, most) = (0, MAX_LINE_BYTES);
         }
-        piped.consume(end);
+        reader.consume(end);
     }
     copy.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-struct Import<'a> {
-    file: &'a Path,
-    source: File,
-    bytes: Option<u64>,
-    store: &'a dyn Store,
-    /// Whether an earlier import may have written part of the file.
-    resume: bool,
-    /// How many changes of a user the log keeps.
-    keep: u32,
+/// How to import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Whether an earlier import of the same file may have written part of it.
+    pub resume: bool,
+    /// How many changes of a user the change log keeps, as `events.keep_per_user`.
+    pub keep: u32,
 }
 
-impl Import<'_> {
-    /// The file from its beginning.
-    fn parts(&self) -> Result<Parts<BufReader<&File>>, Failed> {
-        let mut source = &self.source;
-        source.rewind().map_err(|error| {
-            let file = self.file.display();
-            Failed::Run(format!("could not read {file} again: {error}"))
-        })?;
-        Ok(Parts::new(BufReader::new(source))?)
+impl Default for ImportOptions {
+    /// Nothing is there, and as many changes are kept as by default.
+    fn default() -> Self {
+        Self { resume: false, keep: crate::settings::EventSettings::default().keep_per_user }
     }
+}
 
-    /// Where the writing of a part begins.
-    fn start(&self, read: &FilePart) -> Result<Start, Failed> {
-        let start = if self.resume { resume::again(self.store, read) } else { resume::anew(self.store, read) }?;
-        start.check(read)?;
-        Ok(start)
-    }
+/// What was read back from the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The SHA-256 over what the store has, in hexadecimal, which is that of the file. A file written by hand, of version 1 of the
+    /// format, has none.
+    pub sha256: Option<String>,
+}
 
-    /// Whether every line can be imported.
-    fn check(&self) -> Result<(), Failed> {
-        let parts = self.parts()?;
+/// An import whose file was checked, and can be written.
+#[derive(Debug)]
+pub struct Import<'a> {
+    source: Source,
+    store: &'a dyn Store,
+    options: ImportOptions,
+}
+
+impl<'a> Import<'a> {
+    /// Checks whether every line can be imported. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, a line cannot be imported, or the store fails.
+    pub fn check(
+        store: &'a dyn Store,
+        source: Source,
+        options: ImportOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<Self> {
+        let import = Self { source, store, options };
+        let parts = import.source.parts()?;
         let mut repetitions = (parts.version() == format::BY_HAND).then(Repetitions::default);
         let parts = parts.map(|read| {
             let read = read?;
             repetitions.as_mut().map_or(Ok(()), |repetitions| repetitions.check(&read))?;
             Ok(read)
         });
-        let mut done = Tell::start("checking", self.bytes);
+        let mut counted = import.begin(Phase::Checking, progress);
         let check = |read: FilePart| {
-            self.start(&read)?;
+            import.start(&read)?;
             Ok((read.end, read.part.counts()))
         };
-        in_order(READERS, parts, |read| &read.part.user, check, |(end, counts)| done.add(end, counts))
+        in_order(READERS, parts, |read| &read.part.user, check, |(end, counts)| counted.add(end, counts))?;
+        Ok(import)
     }
 
-    /// Writes what is not there yet; answers how much that was.
-    fn write(&self) -> Result<Counts, Failed> {
-        let parts = self.parts()?.map(|read| Ok(read?));
-        let mut done = Tell::start("importing", self.bytes);
+    /// Writes what is not in the store yet; returns how much that was.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or somebody else changes what is imported. Part of the file may have been written; another import
+    /// resumes it.
+    pub fn write(&self, progress: &mut dyn Progress) -> Result<Counts> {
+        let mut counted = self.begin(Phase::Importing, progress);
         let write = |read: FilePart| {
             let start = self.start(&read)?;
             Ok((read.end, self.write_part(read, &start)?))
         };
-        in_order(WRITERS, parts, |read| &read.part.user, write, |(end, counts)| done.add(end, counts))?;
-        Ok(done.counts)
+        let take = |(end, counts)| counted.add(end, counts);
+        in_order(WRITERS, self.source.parts()?, |read| &read.part.user, write, take)?;
+        Ok(counted.counts)
     }
 
-    fn write_part(&self, read: FilePart, start: &Start) -> Result<Counts, Failed> {
+    /// Reads everything back from the store and compares it with the file.
+    ///
+    /// # Errors
+    ///
+    /// When the store has something else, or fails.
+    pub fn verify(&self, progress: &mut dyn Progress) -> Result<Verified> {
+        let mut parts = self.source.parts()?;
+        let mut tally = Tally::default();
+        tally.add(&format::header()?, Counts::default());
+        let mut counted = self.begin(Phase::Verifying, progress);
+        let read_back = |read: FilePart| {
+            let there = resume::complete(self.store, &read)?;
+            Ok((read.end, there.encode()?, there.counts()))
+        };
+        let take = |(end, lines, counts): (u64, Vec<u8>, Counts)| {
+            tally.add(&lines, counts);
+            counted.add(end, counts)
+        };
+        in_order(READERS, parts.by_ref(), |read| &read.part.user, read_back, take)?;
+        let store = tally.sha256();
+        match parts.sha256() {
+            None => Ok(Verified { sha256: None }),
+            Some(file) if file == store => Ok(Verified { sha256: Some(store) }),
+            Some(file) => Err(TransferError::Differs { store, file: file.to_owned() }),
+        }
+    }
+
+    fn begin<'p>(&self, phase: Phase, progress: &'p mut dyn Progress) -> Counted<'p> {
+        progress.begin(phase, self.source.bytes);
+        Counted { progress, counts: Counts::default() }
+    }
+
+    /// Where the writing of a part begins.
+    fn start(&self, read: &FilePart) -> Result<Start> {
+        let start = if self.options.resume { resume::again(self.store, read) } else { resume::anew(self.store, read) }?;
+        start.check(read)?;
+        Ok(start)
+    }
+
+    fn write_part(&self, read: FilePart, start: &Start) -> Result<Counts> {
         let FilePart { part, line, .. } = read;
         let (user, counters) = (part.user.clone(), part.counters);
         let mut written = Counts {
@@ -159,7 +223,6 @@ impl Import<'_> {
             Some(there) if !start.moved => there.version.0.saturating_add(GAP).saturating_sub(base.0).max(least),
             _ => least,
         };
-        let failed = |reason: &str| bad_line(line, &format!("could not import what user {user} has: {reason}"));
         for Piece { changes, group_ids, .. } in pieces(part, start) {
             let nothing = changes.is_empty() && group_ids.iter().all(|&count| count == 0);
             if nothing && (start.moved || counters.is_none()) {
@@ -171,42 +234,21 @@ impl Import<'_> {
                 changes,
                 skip: Skip { versions, group_ids },
                 origin: Origin { method: "import".to_owned(), request_id: format!("line {line}") },
-                keep: self.keep,
+                keep: self.options.keep,
                 deadline: None,
             };
-            match self.store.commit(commit).map_err(|error| failed(&error.to_string()))? {
+            let failed = |error| TransferError::Commit { line, user: user.clone(), error };
+            match self.store.commit(commit).map_err(failed)? {
                 CommitOutcome::Committed(version) => base = version,
-                CommitOutcome::Conflict => return Err(failed("somebody else is changing it")),
+                CommitOutcome::Conflict => {
+                    let reason = format!("could not import what user {user} has: somebody else is changing it");
+                    return Err(TransferError::line(line, reason));
+                }
             }
             versions = least;
             written.users = u64::from(counters.is_some());
         }
         Ok(written)
-    }
-
-    /// Whether the store has everything, read back from it; what is to be said of it.
-    fn verify(&self) -> Result<String, Failed> {
-        let mut parts = self.parts()?;
-        let mut tally = Tally::default();
-        tally.add(&format::header()?, Counts::default());
-        let mut done = Tell::start("verifying", self.bytes);
-        let read_back = |read: FilePart| {
-            let there = resume::complete(self.store, &read)?;
-            Ok((read.end, there.encode()?, there.counts()))
-        };
-        let take = |(end, lines, counts): (u64, Vec<u8>, Counts)| {
-            tally.add(&lines, counts);
-            done.add(end, counts)
-        };
-        in_order(READERS, parts.by_ref().map(|read| Ok(read?)), |read| &read.part.user, read_back, take)?;
-        let of_store = tally.sha256();
-        match parts.sha256() {
-            None => Ok("the store has all of it".to_owned()),
-            Some(of_file) if of_file == of_store => Ok(format!("the store has all of it, SHA-256 {of_store}")),
-            Some(of_file) => {
-                Err(Failed::Run(format!("what the store has makes the SHA-256 {of_store}, not {of_file}")))
-            }
-        }
     }
 }
 
@@ -269,22 +311,17 @@ impl Pieces {
 }
 
 /// How far a phase is.
-struct Tell {
-    progress: Progress,
+struct Counted<'p> {
+    progress: &'p mut dyn Progress,
     counts: Counts,
 }
 
-impl Tell {
-    fn start(what: &'static str, bytes: Option<u64>) -> Self {
-        Self { progress: Progress::start(what, bytes, false), counts: Counts::default() }
-    }
-
+impl Counted<'_> {
     /// The file is done up to a byte, and with it so much.
     #[expect(clippy::unnecessary_wraps, reason = "stands where something could fail")]
-    fn add(&mut self, end: u64, counts: Counts) -> Result<(), Failed> {
+    fn add(&mut self, end: u64, counts: Counts) -> Result<()> {
         self.counts += counts;
-        let groups = self.counts.groups;
-        self.progress.update(end, |elapsed| format!("{}, {} groups/s", self.counts, rate(groups, elapsed)));
+        self.progress.advance(end, &self.counts);
         Ok(())
     }
 }
@@ -297,20 +334,19 @@ struct Repetitions {
 }
 
 impl Repetitions {
-    fn check(&mut self, read: &FilePart) -> Result<(), Failed> {
+    fn check(&mut self, read: &FilePart) -> Result<()> {
         let FilePart { part, group_lines, conversation_lines, .. } = read;
         let user = &part.user;
         for (group, &line) in part.groups.iter().zip(group_lines) {
             if !self.groups.insert(key(user, &group.name)) {
-                return Err(bad_line(line, &format!("user {user} has a group of this name already")));
+                let what = "a group of this name";
+                return Err(TransferError::Repeated { line, user: user.clone(), what });
             }
         }
         for (data, &line) in part.conversations.iter().zip(conversation_lines) {
             if !self.conversations.insert(key(user, &data.conversation_id)) {
-                return Err(bad_line(
-                    line,
-                    &format!("user {user} has marks or custom data of this conversation already"),
-                ));
+                let what = "marks or custom data of this conversation";
+                return Err(TransferError::Repeated { line, user: user.clone(), what });
             }
         }
         Ok(())
@@ -326,11 +362,9 @@ fn key(user: &UserId, name: &str) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use convgroups_host::Version;
-    use convgroups_host::model::ConversationData;
-
     use super::super::read::MAX_CONVERSATIONS_PER_GROUP;
     use super::*;
+    use crate::model::{ConversationData, Version};
 
     /// The items of each piece, and the ids it leaves out, of groups with these ids and sizes and so many conversations.
     fn cut(groups: &[(u32, usize)], conversations: usize, there: (usize, usize)) -> Vec<(usize, Vec<u32>)> {
