@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserializer, Serialize, Serializer};
@@ -74,16 +75,33 @@ pub enum Form {
     Strings,
 }
 
-impl Form {
-    /// The form that a request calls by this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+impl fmt::Display for Form {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Numbers => "numbers",
+            Self::Strings => "strings",
+        })
+    }
+}
+
+impl FromStr for Form {
+    type Err = UnknownForm;
+
+    fn from_str(name: &str) -> Result<Self, UnknownForm> {
         match name {
-            "numbers" => Some(Self::Numbers),
-            "strings" => Some(Self::Strings),
-            _ => None,
+            "numbers" => Ok(Self::Numbers),
+            "strings" => Ok(Self::Strings),
+            _ => Err(UnknownForm { name: name.to_owned() }),
         }
     }
+}
+
+/// No form of a `markList` has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?}: expected \"numbers\" or \"strings\"")]
+pub struct UnknownForm {
+    /// The name.
+    pub name: String,
 }
 
 /// Writes a value as JSON, with each `markList` in a form.

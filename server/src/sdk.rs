@@ -133,13 +133,15 @@ pub(super) const MARK_LIST: &str = "markList";
 /// Reads the value of the parameter [`MARK_LIST`], which may be there once.
 pub(super) fn read_form(form: &mut Option<Form>, value: &str) -> Result<(), Rejection> {
     let wrong = |desc| Err(Rejection::bad_request(code::MALFORMED_URL, desc));
-    match (*form, Form::from_name(value)) {
-        (Some(_), _) => wrong(format!("repeated parameter {MARK_LIST}: expected it once")),
-        (None, None) => wrong(format!("invalid parameter {MARK_LIST} {value:?}: expected \"numbers\" or \"strings\"")),
-        (None, read) => {
-            *form = read;
+    if form.is_some() {
+        return wrong(format!("repeated parameter {MARK_LIST}: expected it once"));
+    }
+    match value.parse() {
+        Ok(read) => {
+            *form = Some(read);
             Ok(())
         }
+        Err(unknown) => wrong(format!("invalid parameter {MARK_LIST} {unknown}")),
     }
 }
 

@@ -80,30 +80,30 @@ impl Store for MemoryStore {
         })
     }
 
-    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
-        self.read(user, |user| user.group(group).map(|group| group.contains(ids)))
+    fn contains(&self, user: &UserId, group_name: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        self.read(user, |user| user.group(group_name).map(|group| group.contains(ids)))
     }
 
     fn contains_and_size(
         &self,
         user: &UserId,
-        group: &str,
+        group_name: &str,
         ids: &[&str],
     ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
-        self.read(user, |user| user.group(group).map(|group| (group.contains(ids), count(group.members.len()))))
+        self.read(user, |user| user.group(group_name).map(|group| (group.contains(ids), count(group.members.len()))))
     }
 
     fn page(
         &self,
         user: &UserId,
-        group: Option<&str>,
+        group_name: Option<&str>,
         after: u64,
         limit: u32,
     ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
         let limit = limit.min(MAX_PAGE) as usize;
         self.read(user, |user| {
-            let Some(name) = group else { return Some(user.page_of_all(after, limit)) };
-            let later = user.group(name)?.members.range((Bound::Excluded(after), Bound::Unbounded));
+            let Some(group_name) = group_name else { return Some(user.page_of_all(after, limit)) };
+            let later = user.group(group_name)?.members.range((Bound::Excluded(after), Bound::Unbounded));
             let member = |(&position, id): (&u64, &String)| Member { conversation_id: id.clone(), position };
             Some(later.take(limit).map(member).collect())
         })

@@ -221,7 +221,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store fails.
-    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>>;
+    fn contains(&self, user: &UserId, group_name: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>>;
 
     /// As [`Store::contains`], and how many conversations the group holds.
     ///
@@ -231,7 +231,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     fn contains_and_size(
         &self,
         user: &UserId,
-        group: &str,
+        group_name: &str,
         ids: &[&str],
     ) -> StoreResult<Versioned<Option<HeldAndSize>>>;
 
@@ -245,7 +245,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     fn page(
         &self,
         user: &UserId,
-        group: Option<&str>,
+        group_name: Option<&str>,
         after: u64,
         limit: u32,
     ) -> StoreResult<Versioned<Option<Vec<Member>>>>;

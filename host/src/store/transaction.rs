@@ -171,11 +171,11 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::GroupExists`], or a [`Fault`].
-    pub fn create_group(&mut self, name: &str, ids: &[&str]) -> Outcome<u32> {
-        check_name(name)?;
+    pub fn create_group(&mut self, group_name: &str, ids: &[&str]) -> Outcome<u32> {
+        check_name(group_name)?;
         self.check_ids(ids)?;
         let names = self.list_groups()?;
-        if names.iter().any(|existing| existing == name) {
+        if names.iter().any(|existing| existing == group_name) {
             return Err(TransactionError::GroupExists);
         }
         if names.len() >= MAX_GROUPS as usize {
@@ -184,7 +184,7 @@ impl Transaction {
         let mut seen = HashSet::new();
         let conversation_list: Vec<String> =
             ids.iter().filter(|id| seen.insert(**id)).map(|&id| id.to_owned()).collect();
-        self.stage(Change::GroupCreated { group_name: name.to_owned(), conversation_list })?;
+        self.stage(Change::GroupCreated { group_name: group_name.to_owned(), conversation_list })?;
         Ok(count(names.len() + 1))
     }
 
@@ -193,9 +193,9 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
-    pub fn remove_group(&mut self, name: &str) -> Outcome<()> {
-        self.contains(name, &[])?;
-        Ok(self.stage(Change::GroupDeleted { group_name: name.to_owned() })?)
+    pub fn remove_group(&mut self, group_name: &str) -> Outcome<()> {
+        self.contains(group_name, &[])?;
+        Ok(self.stage(Change::GroupDeleted { group_name: group_name.to_owned() })?)
     }
 
     /// Renames a group.
@@ -221,13 +221,13 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
-    pub fn add_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
+    pub fn add_conversations(&mut self, group_name: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
         self.check_ids(ids)?;
-        let (present, size) = self.contains_and_size(group, ids)?;
+        let (present, size) = self.contains_and_size(group_name, ids)?;
         let (added, new) = pick(ids, present.iter().map(|present| !present));
         let size = size.saturating_add(count(new.len()));
         if !new.is_empty() {
-            self.stage(Change::ConversationsAdded { group_name: group.to_owned(), conversation_list: new })?;
+            self.stage(Change::ConversationsAdded { group_name: group_name.to_owned(), conversation_list: new })?;
         }
         Ok((added, size))
     }
@@ -237,11 +237,11 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
-    pub fn remove_conversations(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
+    pub fn remove_conversations(&mut self, group_name: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
         self.check_ids(ids)?;
-        let present = self.contains(group, ids)?;
+        let present = self.contains(group_name, ids)?;
         let (removed, leaving) = pick(ids, present.iter().copied());
-        self.stage_deletion(group, leaving, DeletionReason::Requested)?;
+        self.stage_deletion(group_name, leaving, DeletionReason::Requested)?;
         Ok(removed)
     }
 
@@ -250,7 +250,7 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
-    pub fn evict_oldest(&mut self, group: &str, count: u32) -> Outcome<Vec<String>> {
+    pub fn evict_oldest(&mut self, group_name: &str, count: u32) -> Outcome<Vec<String>> {
         // As many as one call can change and return: a group that is far above a limit that was lowered shrinks call by call.
         let left = u64::from(self.bounds.max_changes).saturating_sub(self.staged);
         let count = count.min(self.bounds.max_ids).min(u32::try_from(left).unwrap_or(u32::MAX));
@@ -259,7 +259,7 @@ impl Transaction {
         // Asked at least once, so that a missing group is noticed even if none is to leave.
         'pages: loop {
             let wanted = u32::try_from(count as usize - oldest.len()).unwrap_or(MAX_PAGE);
-            let page = self.page(Some(group), after, wanted.min(MAX_PAGE))?;
+            let page = self.page(Some(group_name), after, wanted.min(MAX_PAGE))?;
             let Some(last) = page.last() else { break };
             after = last.position;
             for member in page {
@@ -273,7 +273,7 @@ impl Transaction {
                 break;
             }
         }
-        self.stage_deletion(group, oldest.clone(), DeletionReason::Evicted)?;
+        self.stage_deletion(group_name, oldest.clone(), DeletionReason::Evicted)?;
         Ok(oldest)
     }
 
@@ -282,8 +282,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`TransactionError::NoSuchGroup`], or a [`Fault`].
-    pub fn page_conversations(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        let page = self.page(group, after, limit.min(MAX_PAGE))?;
+    pub fn page_conversations(&mut self, group_name: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        let page = self.page(group_name, after, limit.min(MAX_PAGE))?;
         Ok(self.check_page(page)?)
     }
 
@@ -312,8 +312,8 @@ impl Transaction {
         if page_bytes(&page) > max { Err(too_large("conversations", max)) } else { Ok(page) }
     }
 
-    fn page(&mut self, group: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        match group {
+    fn page(&mut self, group_name: Option<&str>, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        match group_name {
             Some(name) => self.page_of_group(name, after, limit),
             None if self.changes.is_empty() => {
                 let page = self.read(|store, user| store.page(user, None, after, limit))?;
@@ -427,10 +427,10 @@ impl Transaction {
         Ok(stored.saturating_add_signed(self.data_growth))
     }
 
-    fn contains(&mut self, group: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
-        check_possible(group)?;
-        let Some(staged) = self.touched(group)? else {
-            let held = self.read(|store, user| store.contains(user, group, ids))?;
+    fn contains(&mut self, group_name: &str, ids: &[&str]) -> Outcome<Vec<bool>> {
+        check_possible(group_name)?;
+        let Some(staged) = self.touched(group_name)? else {
+            let held = self.read(|store, user| store.contains(user, group_name, ids))?;
             return held.ok_or(TransactionError::NoSuchGroup);
         };
         let mut held = match &staged.stored {
@@ -441,10 +441,10 @@ impl Transaction {
         Ok(held)
     }
 
-    fn contains_and_size(&mut self, group: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
-        check_possible(group)?;
-        let Some(staged) = self.touched(group)? else {
-            let held = self.read(|store, user| store.contains_and_size(user, group, ids))?;
+    fn contains_and_size(&mut self, group_name: &str, ids: &[&str]) -> Outcome<(Vec<bool>, u32)> {
+        check_possible(group_name)?;
+        let Some(staged) = self.touched(group_name)? else {
+            let held = self.read(|store, user| store.contains_and_size(user, group_name, ids))?;
             return held.ok_or(TransactionError::NoSuchGroup);
         };
         let (mut held, stored) = match &staged.stored {
@@ -456,10 +456,10 @@ impl Transaction {
         Ok((held, size))
     }
 
-    fn page_of_group(&mut self, group: &str, after: u64, limit: u32) -> Outcome<Vec<Member>> {
-        check_possible(group)?;
-        let Some(staged) = self.touched(group)? else {
-            let page = self.read(|store, user| store.page(user, Some(group), after, limit))?;
+    fn page_of_group(&mut self, group_name: &str, after: u64, limit: u32) -> Outcome<Vec<Member>> {
+        check_possible(group_name)?;
+        let Some(staged) = self.touched(group_name)? else {
+            let page = self.read(|store, user| store.page(user, Some(group_name), after, limit))?;
             return page.ok_or(TransactionError::NoSuchGroup);
         };
         let mut page = Vec::new();
@@ -548,11 +548,11 @@ impl Transaction {
         Ok(value)
     }
 
-    fn stage_deletion(&mut self, group: &str, leaving: Vec<String>, reason: DeletionReason) -> Outcome<()> {
+    fn stage_deletion(&mut self, group_name: &str, leaving: Vec<String>, reason: DeletionReason) -> Outcome<()> {
         if leaving.is_empty() {
             return Ok(());
         }
-        let group_name = group.to_owned();
+        let group_name = group_name.to_owned();
         Ok(self.stage(Change::ConversationsDeleted { group_name, conversation_list: leaving, reason })?)
     }
 

@@ -434,32 +434,32 @@ impl Store for PostgresStore {
         self.versioned(&self.shared.questions.groups, &[&user.as_str()], read::groups)
     }
 
-    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
-        let params: Params<'_> = &[&user.as_str(), &group, &ids];
+    fn contains(&self, user: &UserId, group_name: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        let params: Params<'_> = &[&user.as_str(), &group_name, &ids];
         self.versioned(&self.shared.questions.contains, params, |row| read::contains(row, ids))
     }
 
     fn contains_and_size(
         &self,
         user: &UserId,
-        group: &str,
+        group_name: &str,
         ids: &[&str],
     ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
-        let params: Params<'_> = &[&user.as_str(), &group, &ids];
+        let params: Params<'_> = &[&user.as_str(), &group_name, &ids];
         self.versioned(&self.shared.questions.contains_and_size, params, |row| read::contains_and_size(row, ids))
     }
 
     fn page(
         &self,
         user: &UserId,
-        group: Option<&str>,
+        group_name: Option<&str>,
         after: u64,
         limit: u32,
     ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
         let (user, after, limit) = (user.as_str(), number(after), i64::from(limit.min(MAX_PAGE)));
         let questions = &self.shared.questions;
-        match group {
-            Some(group) => self.versioned(&questions.page, &[&user, &group, &after, &limit], read::page),
+        match group_name {
+            Some(group_name) => self.versioned(&questions.page, &[&user, &group_name, &after, &limit], read::page),
             None => self.versioned(&questions.page_of_all, &[&user, &after, &limit], read::page),
         }
     }

@@ -249,27 +249,27 @@ impl Store for SqliteStore {
         self.with_reader(|reader| read::groups(reader, user))
     }
 
-    fn contains(&self, user: &UserId, group: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
-        self.with_reader(|reader| read::contains(reader, user, group, ids))
+    fn contains(&self, user: &UserId, group_name: &str, ids: &[&str]) -> StoreResult<Versioned<Option<Vec<bool>>>> {
+        self.with_reader(|reader| read::contains(reader, user, group_name, ids))
     }
 
     fn contains_and_size(
         &self,
         user: &UserId,
-        group: &str,
+        group_name: &str,
         ids: &[&str],
     ) -> StoreResult<Versioned<Option<HeldAndSize>>> {
-        self.with_reader(|reader| read::contains_and_size(reader, user, group, ids))
+        self.with_reader(|reader| read::contains_and_size(reader, user, group_name, ids))
     }
 
     fn page(
         &self,
         user: &UserId,
-        group: Option<&str>,
+        group_name: Option<&str>,
         after: u64,
         limit: u32,
     ) -> StoreResult<Versioned<Option<Vec<Member>>>> {
-        self.with_reader(|reader| read::page(reader, user, group, after, limit))
+        self.with_reader(|reader| read::page(reader, user, group_name, after, limit))
     }
 
     fn memberships(&self, user: &UserId, ids: &[&str], limit: usize) -> StoreResult<Versioned<Option<Memberships>>> {

@@ -29,7 +29,7 @@ pub(super) fn groups(connection: &mut Connection, user: &UserId) -> Read<Version
 pub(super) fn contains(
     connection: &mut Connection,
     user: &UserId,
-    group: &str,
+    group_name: &str,
     ids: &[&str],
 ) -> Read<Versioned<Option<Vec<bool>>>> {
     with_user(
@@ -37,7 +37,7 @@ pub(super) fn contains(
         user,
         || None,
         |transaction, user| {
-            let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
+            let Some(group) = group_id(transaction, user, group_name)? else { return Ok(None) };
             held(transaction, group, ids).map(Some)
         },
     )
@@ -46,7 +46,7 @@ pub(super) fn contains(
 pub(super) fn contains_and_size(
     connection: &mut Connection,
     user: &UserId,
-    group: &str,
+    group_name: &str,
     ids: &[&str],
 ) -> Read<Versioned<Option<HeldAndSize>>> {
     with_user(
@@ -54,7 +54,7 @@ pub(super) fn contains_and_size(
         user,
         || None,
         |transaction, user| {
-            let Some(group) = group_id(transaction, user, group)? else { return Ok(None) };
+            let Some(group) = group_id(transaction, user, group_name)? else { return Ok(None) };
             let mut count = transaction.prepare_cached("SELECT count(*) FROM members WHERE group_id = ?1")?;
             let size = count.query_row([group], |row| row.get(0))?;
             Ok(Some((held(transaction, group, ids)?, size)))
@@ -69,7 +69,7 @@ fn held(transaction: &Transaction<'_>, group: i64, ids: &[&str]) -> Read<Vec<boo
 pub(super) fn page(
     connection: &mut Connection,
     user: &UserId,
-    group: Option<&str>,
+    group_name: Option<&str>,
     after: u64,
     limit: u32,
 ) -> Read<Versioned<Option<Vec<Member>>>> {
@@ -77,9 +77,9 @@ pub(super) fn page(
     with_user(
         connection,
         user,
-        || group.is_none().then(Vec::new),
+        || group_name.is_none().then(Vec::new),
         |transaction, user| {
-            let Some(name) = group else {
+            let Some(group_name) = group_name else {
                 let mut members = transaction.prepare_cached(
                     "SELECT conversation_id, min(position) AS earliest FROM (
                      SELECT conversation_id, position FROM members
@@ -89,7 +89,7 @@ pub(super) fn page(
                 )?;
                 return members.query_map(params![user, after, limit], member)?.collect::<Read<_>>().map(Some);
             };
-            let Some(group) = group_id(transaction, user, name)? else { return Ok(None) };
+            let Some(group) = group_id(transaction, user, group_name)? else { return Ok(None) };
             let mut members = transaction.prepare_cached(
                 "SELECT conversation_id, position FROM members
              WHERE group_id = ?1 AND position > ?2 ORDER BY position LIMIT ?3",
@@ -295,9 +295,9 @@ fn group_rows(transaction: &Transaction<'_>, user: i64) -> Read<Vec<(i64, GroupE
     groups.query_map([user], entry)?.collect()
 }
 
-pub(super) fn group_id(connection: &Connection, user: i64, name: &str) -> Read<Option<i64>> {
+pub(super) fn group_id(connection: &Connection, user: i64, group_name: &str) -> Read<Option<i64>> {
     let mut group = connection.prepare_cached("SELECT id FROM groups WHERE user = ?1 AND name = ?2")?;
-    group.query_row(params![user, name], |row| row.get(0)).optional()
+    group.query_row(params![user, group_name], |row| row.get(0)).optional()
 }
 
 fn holds(connection: &Connection, group: i64, id: &str) -> Read<bool> {
