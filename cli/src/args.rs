@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Make a UserSig, or look at one.
     ///
-    /// Signs with the first of the app's keys (see `serve`). For tools and development: whoever has a UserSig is that user.
+    /// Signs with the first of the app's keys (see `serve`). For tools and development: anybody with a UserSig can act as that user.
     #[command(
         after_help = "Examples:\n  convgroups usersig alice --set auth.sdk_app_id=1400000000\n  convgroups usersig --verify < signature"
     )]
@@ -189,7 +189,7 @@ pub(crate) enum Output {
 pub(crate) struct Call {
     /// The operation, as the SDK spells it (deleteConversationsFromGroup) or in kebab case.
     pub(crate) method: Method,
-    /// Who calls.
+    /// The calling user.
     #[arg(long, value_name = "ID")]
     pub(crate) user: UserId,
     /// The parameters, by the SDK's names.

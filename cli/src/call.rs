@@ -17,7 +17,7 @@ pub(crate) fn call(command: &Call, open: impl FnOnce() -> Result<Host, Failed>) 
         Err(bad) => (table::failure(bad.code, &bad.desc), Done::WithCode),
         Ok(request) => match open()?.call(&command.user, &request) {
             Ok(reply) if as_json => (reply.to_json(), Done::Well),
-            Ok(reply) => (table::answer(&reply.answer), Done::Well),
+            Ok(reply) => (table::answer(&reply.result), Done::Well),
             Err(error) if as_json => (error.to_json(), Done::WithCode),
             Err(error) => (table::failure(error.code(), &error.desc()), Done::WithCode),
         },

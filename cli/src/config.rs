@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::settings::Settings;
+use convgroups_host::object::{Mismatch, Unknown};
 use convgroups_host::store::without_password;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Map};
 use figment::{Figment, Metadata, Profile, Provider, Source};
@@ -59,7 +61,7 @@ pub(crate) fn load(global: &Global) -> Result<Loaded, Failed> {
 /// What is wrong with which setting, and where it was set.
 fn describe(error: &figment::Error) -> String {
     let mut path = error.path.join(".");
-    if let figment::error::Kind::UnknownField(name, _) = &error.kind
+    if let Kind::UnknownField(name, _) = &error.kind
         && !path.ends_with(name.as_str())
     {
         path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -68,7 +70,29 @@ fn describe(error: &figment::Error) -> String {
         Some(metadata) => place(metadata, &path),
         None => "settings".to_owned(),
     };
-    format!("{path} ({source}): {}", without_source(&error.kind.to_string()))
+    format!("{path} ({source}): {}", worded(&error.kind))
+}
+
+/// What is wrong, in the words of this project.
+fn worded(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let found = match found {
+                Actual::Bool(value) => value.to_string(),
+                Actual::Unsigned(number) => number.to_string(),
+                Actual::Signed(number) => number.to_string(),
+                Actual::Float(number) => number.to_string(),
+                Actual::Str(text) => format!("{text:?}"),
+                Actual::Seq => "a list".to_owned(),
+                Actual::Map => "a table".to_owned(),
+                other => other.to_string(),
+            };
+            Mismatch { found, expected }.to_string()
+        }
+        Kind::UnknownField(name, expected) => Unknown { what: "setting", name, expected }.to_string(),
+        Kind::UnknownVariant(name, expected) => Unknown { what: "value", name, expected }.to_string(),
+        other => without_source(&other.to_string()),
+    }
 }
 
 /// What a parser of TOML says without the lines that it quotes, which may contain a password.

@@ -7,7 +7,7 @@ pub(crate) enum Failed {
     Usage(String),
     /// It was tried, and it failed.
     Run(String),
-    /// Who reads the output has gone, which is nobody's fault.
+    /// The reader of the output has gone. This is not an error.
     OutputClosed,
 }
 

@@ -12,7 +12,7 @@ const LINES_EVERY: Duration = Duration::from_secs(10);
 /// How often the bar's text changes.
 const TEXT_EVERY: Duration = Duration::from_millis(100);
 
-/// A bar over so many bytes, or a count without end. Hidden unless standard error is a terminal; and where lines are
+/// A bar over this many bytes, or a count without end. Hidden unless standard error is a terminal; and where lines are
 /// `printed` to a terminal too, for they would run into it.
 pub(crate) fn bar(total_bytes: Option<u64>, printed: bool) -> ProgressBar {
     let watched = std::io::stderr().is_terminal() && !(printed && std::io::stdout().is_terminal());
@@ -48,7 +48,7 @@ impl Progress {
         Self { what, total_bytes, bar, lines: !std::io::stderr().is_terminal(), started: now, told: now }
     }
 
-    /// So many bytes are done, and what is to be said about it, given the time it took.
+    /// This many bytes are done, and what is to be said about it, given the time it took.
     pub(crate) fn update(&mut self, bytes: u64, text: impl FnOnce(Duration) -> String) {
         let interval = if self.lines { LINES_EVERY } else { TEXT_EVERY };
         if self.told.elapsed() < interval {

@@ -300,7 +300,7 @@ fn work(host: &Host, scheduler: &Scheduler, answers: &Sender<Written>, output: O
         let text = match (result, output) {
             (Ok(reply), Output::Json) => json_for_people(&reply.to_json()).into_owned(),
             (Err(error), Output::Json) => json_for_people(&error.to_json()).into_owned(),
-            (Ok(reply), Output::Table) => titled(user, &request, &table::answer(&reply.answer)),
+            (Ok(reply), Output::Table) => titled(user, &request, &table::answer(&reply.result)),
             (Err(error), Output::Table) => titled(user, &request, &table::failure(error.code(), &error.desc())),
         };
         answer(answers, place, text, kind);
@@ -389,7 +389,7 @@ fn write_answers(answers: &Receiver<Written>, scheduler: &Scheduler, bar: &Progr
                 counts.add(answer.kind);
                 next += 1;
             }
-            // Whoever reads a line may rely on it, so none is held back.
+            // A reader may wait for a line, so none is held back.
             if next > before { output.flush() } else { Ok(()) }
         };
         // Lines must not run into the bar.

@@ -2,7 +2,7 @@
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
-use convgroups_host::api::{Answer, Conversation, ConversationOperationResult, ConversationSearchResult};
+use convgroups_host::api::{AnyResult, Conversation, ConversationOperationResult, ConversationSearchResult};
 use convgroups_host::escape::for_people;
 use convgroups_host::events::Event;
 use convgroups_host::marks;
@@ -23,16 +23,16 @@ fn add<const N: usize>(table: &mut Table, rows: impl IntoIterator<Item = [String
 }
 
 /// What an operation answered.
-pub(crate) fn answer(answer: &Answer) -> String {
+pub(crate) fn answer(answer: &AnyResult) -> String {
     match answer {
-        Answer::Done => "done".to_owned(),
-        Answer::GroupNames(names) if names.is_empty() => "no groups".to_owned(),
-        Answer::GroupNames(names) => {
+        AnyResult::Done => "done".to_owned(),
+        AnyResult::GroupNames(names) if names.is_empty() => "no groups".to_owned(),
+        AnyResult::GroupNames(names) => {
             let mut table = table(["group"]);
             add(&mut table, names.iter().map(|name| [name.clone()]));
             table.to_string()
         }
-        Answer::Results(results) => {
+        AnyResult::Results(results) => {
             let mut table = table(["conversation", "code", "remark"]);
             let row = |result: &ConversationOperationResult| {
                 [result.conversation_id.clone(), result.result_code.to_string(), result.result_info.clone()]
@@ -40,8 +40,8 @@ pub(crate) fn answer(answer: &Answer) -> String {
             add(&mut table, results.iter().map(row));
             table.to_string()
         }
-        Answer::Page(page) if page.conversation_list.is_empty() => "no conversations".to_owned(),
-        Answer::Page(page) => {
+        AnyResult::Page(page) if page.conversation_list.is_empty() => "no conversations".to_owned(),
+        AnyResult::Page(page) => {
             let mut table = table(["conversation", "in groups", "noted"]);
             let row = |conversation: &Conversation| {
                 [
@@ -53,7 +53,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
             add(&mut table, page.conversation_list.iter().map(row));
             if page.is_finished { table.to_string() } else { format!("{table}\nmore from {}", page.next_seq) }
         }
-        Answer::Found(found) => {
+        AnyResult::Found(found) => {
             let mut table = table(["conversation", "code", "in groups", "noted", "remark"]);
             let row = |result: &ConversationSearchResult| {
                 [

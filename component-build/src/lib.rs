@@ -107,7 +107,7 @@ pub fn workspace() -> Result<PathBuf, String> {
     root.map(Path::to_owned).ok_or_else(|| format!("no Cargo.lock above {here}"))
 }
 
-/// Beside the outer build's directories, so that `cargo clean` removes it as well: `OUT_DIR` is
+/// Beside the outer build's directories, so that `cargo clean` removes it too: `OUT_DIR` is
 /// `<target>/<profile>/build/<package>/out`.
 fn target_directory() -> Result<PathBuf, String> {
     let out = out_dir()?;

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use convgroups_fuzz::guests::{ANSWERS, IMAGE, STAGED, plugin};
 use convgroups_fuzz::{Renewed, commit, empty, host, patient_settings, state, user};
 use convgroups_host::api::{
-    AddConversationsToGroup, Answer, ConversationFilter, CreateConversationGroup, DeleteConversationGroup,
+    AddConversationsToGroup, AnyResult, ConversationFilter, CreateConversationGroup, DeleteConversationGroup,
     DeleteConversationsFromGroup, GetConversationGroupList, GetConversationListByFilter, MarkConversation, Method,
     RenameConversationGroup, Request, SearchConversations, SetConversationCustomData,
 };
@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
         let after = state(host.store(), &alice);
         match reply {
             Ok(reply) => {
-                assert_fits(&request, &reply.answer);
+                assert_fits(&request, &reply.result);
                 assert_eq!((Some(after.version), before.version.next()), (reply.version, after.version));
                 assert_eq!(after.value.groups.last().map(|group| group.group_name.as_str()), Some(STAGED));
             }
@@ -85,17 +85,17 @@ fn request(method: u8, count: u8) -> Request {
 
 /// The answer is of the request's kind, has one result for each id in order, or no more than were asked for, and is no longer
 /// than what may cross at once.
-fn assert_fits(request: &Request, answer: &Answer) {
+fn assert_fits(request: &Request, answer: &AnyResult) {
     let ids = request.conversation_ids();
     let bytes: usize = match (request, answer) {
-        (Request::GetConversationGroupList(_), Answer::GroupNames(names)) => names.iter().map(String::len).sum(),
-        (Request::DeleteConversationGroup(_) | Request::RenameConversationGroup(_), Answer::Done) => 0,
-        (Request::GetConversationListByFilter(query), Answer::Page(page)) => {
+        (Request::GetConversationGroupList(_), AnyResult::GroupNames(names)) => names.iter().map(String::len).sum(),
+        (Request::DeleteConversationGroup(_) | Request::RenameConversationGroup(_), AnyResult::Done) => 0,
+        (Request::GetConversationListByFilter(query), AnyResult::Page(page)) => {
             assert!(page.conversation_list.len() <= query.count as usize);
             let listed = page.conversation_list.iter();
             listed.map(|listed| listed.conversation_id.len() + listed.custom_data.len()).sum()
         }
-        (Request::SearchConversations(_), Answer::Found(found)) => {
+        (Request::SearchConversations(_), AnyResult::Found(found)) => {
             assert!(found.iter().map(|result| &result.conversation_id).eq(ids));
             found.iter().map(|result| result.conversation_id.len() + result.custom_data.len()).sum()
         }
@@ -105,7 +105,7 @@ fn assert_fits(request: &Request, answer: &Answer) {
             | Request::DeleteConversationsFromGroup(_)
             | Request::MarkConversation(_)
             | Request::SetConversationCustomData(_),
-            Answer::Results(results),
+            AnyResult::Results(results),
         ) => {
             assert!(results.iter().map(|result| &result.conversation_id).eq(ids));
             results.iter().map(|result| result.conversation_id.len() + result.result_info.len()).sum()

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// How many versions of a user are left out by a move.
 const GAP: u64 = 1000;
-/// Who is beyond this version is not moved any more.
+/// A user beyond this version is not moved any more.
 const MAX_VERSION: u64 = Version::MAX.0 / 2;
 
 // The first byte says whether the rest is a file as it is (r), or one whose last line is to be made right (s).

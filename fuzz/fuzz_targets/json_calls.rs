@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use convgroups_fuzz::{Renewed, empty, host, patient_settings, state};
 use convgroups_host::api::{
-    Answer, BadRequest, CallLine, ConversationOperationResult, ConversationPage, ConversationSearchResult, Method,
+    AnyResult, BadRequest, CallLine, ConversationOperationResult, ConversationPage, ConversationSearchResult, Method,
     Request, code,
 };
 use convgroups_host::{Failure, Host, PluginSource, UserId};
@@ -55,7 +55,7 @@ fn call(host: &Host, line: &str) -> Option<UserId> {
     let after = state(host.store(), &user);
     match reply {
         Ok(reply) => {
-            assert_answers(request.method(), &reply.answer, envelope(&reply.to_json(), 0));
+            assert_answers(request.method(), &reply.result, envelope(&reply.to_json(), 0));
             match reply.version {
                 Some(version) => assert_eq!((version, before.version.next()), (after.version, version)),
                 None => assert_eq!(before, after),
@@ -112,23 +112,23 @@ fn envelope(json: &str, code: i32) -> Option<Value> {
 }
 
 /// The data of an answer, read again, is what was answered, and of the kind that was asked for.
-fn assert_answers(method: Method, answer: &Answer, data: Option<Value>) {
+fn assert_answers(method: Method, answer: &AnyResult, data: Option<Value>) {
     match method {
         Method::DeleteConversationGroup | Method::RenameConversationGroup => {
-            assert_eq!((answer, data), (&Answer::Done, None));
+            assert_eq!((answer, data), (&AnyResult::Done, None));
         }
-        Method::GetConversationGroupList => assert_eq!(answer, &Answer::GroupNames(read(data))),
+        Method::GetConversationGroupList => assert_eq!(answer, &AnyResult::GroupNames(read(data))),
         Method::GetConversationListByFilter => {
             let page: ConversationPage = read(data);
-            assert_eq!(answer, &Answer::Page(page));
+            assert_eq!(answer, &AnyResult::Page(page));
         }
         Method::SearchConversations => {
             let found: Vec<ConversationSearchResult> = read(data);
-            assert_eq!(answer, &Answer::Found(found));
+            assert_eq!(answer, &AnyResult::Found(found));
         }
         _ => {
             let results: Vec<ConversationOperationResult> = read(data);
-            assert_eq!(answer, &Answer::Results(results));
+            assert_eq!(answer, &AnyResult::Results(results));
         }
     }
 }

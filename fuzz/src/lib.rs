@@ -93,7 +93,7 @@ pub fn empty(store: &Arc<dyn Store>, user: &UserId) {
     }
 }
 
-/// Something that is made anew every so many inputs, so that what they leave behind does not pile up.
+/// Something that is made anew every this many inputs, so that what they leave behind does not pile up.
 #[derive(Debug)]
 pub struct Renewed<T> {
     make: fn() -> T,

@@ -86,7 +86,7 @@ impl Binary {
         self.change_at(usize::from(section) % count, kind, offset, value, usize::from(length));
     }
 
-    /// Changes the section that is so many sections away from the first.
+    /// Changes the section that is this many sections away from the first.
     fn change_at(&mut self, mut distance: usize, kind: u8, offset: usize, value: u8, length: usize) {
         for index in 0..self.sections.len() {
             if distance == 0 {

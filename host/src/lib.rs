@@ -18,8 +18,8 @@
 //!
 //! host.call(&alice, &CreateConversationGroup::new("Work", ["c2c_bob", "group_42"]))?;
 //! let reply = host.call(&alice, &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "c2c_eve"]))?;
-//! assert_eq!(reply.answer[0].result_info, "");
-//! assert_eq!(reply.answer[1].result_info, "not in the group");
+//! assert_eq!(reply.result[0].result_info, "");
+//! assert_eq!(reply.result[1].result_info, "not in the group");
 //!
 //! // What happened, from the beginning; a real reader would go on with `wait`.
 //! let mut events = host.events(alice, Version::default());
@@ -69,7 +69,7 @@ pub mod store;
 #[cfg(feature = "transfer")]
 pub mod transfer;
 
-pub use call::{BuildError, CallError, Failure, Host, HostBuilder, HostFault, Reply};
+pub use call::{BuildError, CallError, Completed, Failure, Host, HostBuilder, HostFault};
 pub use model::{EventId, History, UserId, Version};
 pub use plugin::{Examiner, PluginSource};
 pub use sandbox::{Operation, PluginFault, PluginFaultKind, PluginNeeds, SandboxError, UnusableCache};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::api::{
-    Answer, ConversationOperationResult, DeleteConversationsFromGroup, Entries, Method, OperationError, Request,
+    AnyResult, ConversationOperationResult, DeleteConversationsFromGroup, Entries, Method, OperationError, Request,
 };
 use crate::call::BuildError;
 use crate::model::UserId;
@@ -53,7 +53,7 @@ impl Bare {
     /// When the call gives no answer.
     pub fn fresh<O: Operation>(&self, operation: &O) -> O::Output {
         let ran = operation.run(&self.sandbox, &self.plugin.compiled, self.transaction(), &self.limits);
-        ran.expect("a benchmark's calls succeed").answer
+        ran.expect("a benchmark's calls succeed").result
     }
 
     /// An instance to call again and again.
@@ -96,7 +96,7 @@ pub fn open_without_group_commit(path: &Path) -> StoreResult<SqliteStore> {
 }
 
 /// The reference plugin's rules, linked into this process.
-pub type Rules = fn(&mut Transaction, &Limits, &Request) -> Result<Answer, OperationError>;
+pub type Rules = fn(&mut Transaction, &Limits, &Request) -> Result<AnyResult, OperationError>;
 
 /// An operation that runs by rules linked into this process, without a sandbox.
 #[derive(Clone, Debug)]
@@ -108,7 +108,7 @@ pub struct Native {
 }
 
 impl Operation for Native {
-    type Output = Answer;
+    type Output = AnyResult;
 
     fn method(&self) -> Method {
         self.request.method()
@@ -120,10 +120,10 @@ impl Operation for Native {
         _: &Compiled,
         mut transaction: Transaction,
         limits: &Arc<Limits>,
-    ) -> Result<Ran<Answer>, Ended> {
+    ) -> Result<Ran<AnyResult>, Ended> {
         let started = Instant::now();
         let answer = (self.rules)(&mut transaction, limits, &self.request).map_err(Ended::Refused)?;
-        Ok(Ran { answer, transaction, memory_bytes: 0, setup: Duration::ZERO, guest: started.elapsed() })
+        Ok(Ran { result: answer, transaction, memory_bytes: 0, setup: Duration::ZERO, guest: started.elapsed() })
     }
 
     fn text_bytes(&self) -> usize {

@@ -188,7 +188,7 @@ impl SandboxSettings {
 pub struct CallSettings {
     /// Calls in flight. Default 128.
     pub max_concurrent: u32,
-    /// Calls that wait for their turn; the next one is turned away at once. Default 1024.
+    /// The most queued calls; further calls are rejected at once. Default 1024.
     pub max_waiting: u32,
     /// How long a call may take in all, waiting included, in milliseconds. Default 5000.
     pub timeout_ms: u64,

@@ -118,7 +118,7 @@ MISTAKES = {
     "kubernetes/convgroups.toml": [
         ("/database/password", "/database/passwd", "/etc/convgroups/database/passwd is needed, and not mounted"),
         ('"0.0.0.0:8443"', '"127.0.0.1:8443"', "cannot be reached"),
-        ("max_concurrent", "max_concurent", "found `max_concurent`"),
+        ("max_concurrent", "max_concurent", 'unknown setting "max_concurent"'),
         ("max_concurrent = 64", "max_concurrent = 0", "setting calls.max_concurrent: is 0"),
         ("shutdown_timeout_ms = 30000", "shutdown_timeout_ms = 60000", "terminationGracePeriodSeconds is 50"),
         ("max_concurrent = 64", "max_concurrent = 128", "the limit of memory is 2Gi"),

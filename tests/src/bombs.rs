@@ -297,7 +297,7 @@ fn joins_many_variables() -> Vec<u8> {
     joins(8000)
 }
 
-/// So many variables, each of which one branch sets or does not, and all of which are used in the end.
+/// This many variables, each of which one branch sets or does not, and all of which are used in the end.
 fn joins(count: usize) -> Vec<u8> {
     let branch = |number| format!("(if (local.get 0) (then (local.set {number} (local.get 0))))");
     let branches: String = (1..=count).map(branch).collect();

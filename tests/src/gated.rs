@@ -47,7 +47,7 @@ impl Gate {
         self.moved.notify_all();
     }
 
-    /// Waits until so many commits wait.
+    /// Waits until this many commits wait.
     ///
     /// # Panics
     ///

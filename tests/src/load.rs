@@ -95,7 +95,7 @@ impl<'a> Round<'a> {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Runs so many callers, and readers of every user, while something happens; then lets them end, and compares what they
+    /// Runs this many callers, and readers of every user, while something happens; then lets them end, and compares what they
     /// were told with what a store has. Answers how many calls ended in each way.
     ///
     /// # Panics
@@ -320,7 +320,7 @@ fn outcome(request: RequestBuilder) -> (Outcome, Option<i64>) {
         0 => Outcome::Done,
         50004 if reason.contains("whether the change was kept is not known") => Outcome::Unknown,
         50004 | 50005 | 60018 => {
-            // Who is turned away before anything is run need not be told that nothing was.
+            // A call that is rejected before it runs needs no statement that nothing was changed.
             let promised = reason.contains("nothing was changed")
                 || reason.contains("too many")
                 || reason.contains("the server is stopping");

@@ -1,7 +1,7 @@
 //! A reference: the rules and the store as a few lines over plain lists, with none of the project's machinery.
 
 use convgroups_host::api::{
-    AddConversationsToGroup, Answer, ConversationOperationResult, CreateConversationGroup, DeleteConversationGroup,
+    AddConversationsToGroup, AnyResult, ConversationOperationResult, CreateConversationGroup, DeleteConversationGroup,
     DeleteConversationsFromGroup, MarkConversation, RenameConversationGroup, Request, SetConversationCustomData,
 };
 use convgroups_host::model::{ConversationData, GroupState, UserState};
@@ -21,7 +21,7 @@ impl Model {
     /// # Errors
     ///
     /// The code.
-    pub fn run(&mut self, request: &Request, limits: &Limits) -> Result<Answer, i32> {
+    pub fn run(&mut self, request: &Request, limits: &Limits) -> Result<AnyResult, i32> {
         let mut after = self.clone();
         let answer = after.change(request, limits)?;
         *self = after;
@@ -38,7 +38,7 @@ impl Model {
         UserState { groups: self.groups.iter().map(state).collect(), conversations: self.conversations.clone() }
     }
 
-    fn change(&mut self, request: &Request, limits: &Limits) -> Result<Answer, i32> {
+    fn change(&mut self, request: &Request, limits: &Limits) -> Result<AnyResult, i32> {
         match request {
             Request::CreateConversationGroup(params) => {
                 new_name(&params.group_name, limits)?;
@@ -55,7 +55,7 @@ impl Model {
             Request::DeleteConversationGroup(params) => {
                 let position = self.existing(&params.group_name, limits)?;
                 self.groups.remove(position);
-                Ok(Answer::Done)
+                Ok(AnyResult::Done)
             }
             Request::RenameConversationGroup(params) => {
                 name(&params.old_name)?;
@@ -65,7 +65,7 @@ impl Model {
                     return Err(50002);
                 }
                 self.groups[position].0.clone_from(&params.new_name);
-                Ok(Answer::Done)
+                Ok(AnyResult::Done)
             }
             Request::AddConversationsToGroup(params) => {
                 name(&params.group_name)?;
@@ -106,7 +106,7 @@ impl Model {
         }
     }
 
-    fn add(&mut self, group: &str, ids: &[String], limits: &Limits) -> Result<Answer, i32> {
+    fn add(&mut self, group: &str, ids: &[String], limits: &Limits) -> Result<AnyResult, i32> {
         let position = self.existing(group, limits)?;
         let members = &mut self.groups[position].1;
         let before = members.len();
@@ -127,7 +127,12 @@ impl Model {
         Ok(answer)
     }
 
-    fn note(&mut self, ids: &[String], limits: &Limits, change: impl Fn(&mut ConversationData)) -> Result<Answer, i32> {
+    fn note(
+        &mut self,
+        ids: &[String],
+        limits: &Limits,
+        change: impl Fn(&mut ConversationData),
+    ) -> Result<AnyResult, i32> {
         batch(ids, limits)?;
         let before = self.conversations.len();
         let answer = each(ids, limits, "unchanged", |id| {
@@ -162,7 +167,7 @@ impl Model {
     }
 }
 
-fn unimplemented_here() -> Result<Answer, i32> {
+fn unimplemented_here() -> Result<AnyResult, i32> {
     Err(-1)
 }
 
@@ -187,7 +192,7 @@ fn well_formed(id: &str, limits: &Limits) -> bool {
 }
 
 /// Results for each id; of malformed ones the reason is left out.
-fn each(ids: &[String], limits: &Limits, unchanged: &str, mut change: impl FnMut(&String) -> bool) -> Answer {
+fn each(ids: &[String], limits: &Limits, unchanged: &str, mut change: impl FnMut(&String) -> bool) -> AnyResult {
     let result = |(place, id): (usize, &String)| {
         let (result_code, result_info) = if !well_formed(id, limits) {
             (50002, "malformed")
@@ -200,18 +205,18 @@ fn each(ids: &[String], limits: &Limits, unchanged: &str, mut change: impl FnMut
         };
         ConversationOperationResult { conversation_id: id.clone(), result_code, result_info: result_info.to_owned() }
     };
-    Answer::Results(ids.iter().enumerate().map(result).collect())
+    AnyResult::Results(ids.iter().enumerate().map(result).collect())
 }
 
 /// An answer without the wording of reasons, as [`Model`] gives it.
 #[must_use]
-pub fn without_reasons(answer: Answer) -> Answer {
-    let Answer::Results(results) = answer else { return answer };
+pub fn without_reasons(answer: AnyResult) -> AnyResult {
+    let AnyResult::Results(results) = answer else { return answer };
     let plain = |result: ConversationOperationResult| match result.result_code {
         0 => result,
         _ => ConversationOperationResult { result_info: "malformed".to_owned(), ..result },
     };
-    Answer::Results(results.into_iter().map(plain).collect())
+    AnyResult::Results(results.into_iter().map(plain).collect())
 }
 
 /// Something that may change something: few names and ids, so that callers meet.

@@ -6,7 +6,7 @@ use convgroups_guest::bindings::types::{
 };
 use convgroups_guest::{AnnotationStore, GroupStore, Rules};
 use convgroups_host::api::{
-    Answer, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
+    AnyResult, Conversation, ConversationOperationResult, ConversationPage, ConversationSearchResult, ConversationType,
     OperationError, Request,
 };
 use convgroups_host::model;
@@ -22,19 +22,19 @@ use convgroups_host::store::{self, Bounds, MAX_PAGE, Transaction, TransactionErr
 /// # Panics
 ///
 /// When the store fails.
-pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) -> Result<Answer, OperationError> {
+pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) -> Result<AnyResult, OperationError> {
     let bounds = transaction.bounds();
     let mut rules = Rules::new(Stored(transaction), InForce { limits, bounds });
     let answer = match request {
         Request::CreateConversationGroup(params) => {
             rules.create_conversation_group(&params.group_name, params.conversation_id_list.clone()).map(results)
         }
-        Request::GetConversationGroupList(_) => rules.get_conversation_group_list().map(Answer::GroupNames),
+        Request::GetConversationGroupList(_) => rules.get_conversation_group_list().map(AnyResult::GroupNames),
         Request::DeleteConversationGroup(params) => {
-            rules.delete_conversation_group(&params.group_name).map(|()| Answer::Done)
+            rules.delete_conversation_group(&params.group_name).map(|()| AnyResult::Done)
         }
         Request::RenameConversationGroup(params) => {
-            rules.rename_conversation_group(&params.old_name, &params.new_name).map(|()| Answer::Done)
+            rules.rename_conversation_group(&params.old_name, &params.new_name).map(|()| AnyResult::Done)
         }
         Request::AddConversationsToGroup(params) => {
             rules.add_conversations_to_group(&params.group_name, params.conversation_id_list.clone()).map(results)
@@ -67,30 +67,30 @@ pub fn run(transaction: &mut Transaction, limits: &Limits, request: &Request) ->
     answer.map_err(|refusal| OperationError { code: refusal.code, desc: refusal.desc })
 }
 
-fn results(results: Vec<types::ConversationOperationResult>) -> Answer {
+fn results(results: Vec<types::ConversationOperationResult>) -> AnyResult {
     let result = |result: types::ConversationOperationResult| ConversationOperationResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
         result_info: result.result_info,
     };
-    Answer::Results(results.into_iter().map(result).collect())
+    AnyResult::Results(results.into_iter().map(result).collect())
 }
 
-fn page(page: types::ConversationPage) -> Answer {
+fn page(page: types::ConversationPage) -> AnyResult {
     let conversation = |conversation: types::Conversation| Conversation {
         conversation_id: conversation.conversation_id,
         conversation_group_list: conversation.group_names,
         custom_data: conversation.custom_data,
         marks: conversation.marks,
     };
-    Answer::Page(ConversationPage {
+    AnyResult::Page(ConversationPage {
         next_seq: page.next_seq,
         is_finished: page.is_finished,
         conversation_list: page.conversations.into_iter().map(conversation).collect(),
     })
 }
 
-fn found(results: Vec<types::ConversationSearchResult>) -> Answer {
+fn found(results: Vec<types::ConversationSearchResult>) -> AnyResult {
     let result = |result: types::ConversationSearchResult| ConversationSearchResult {
         conversation_id: result.conversation_id,
         result_code: result.result_code,
@@ -99,7 +99,7 @@ fn found(results: Vec<types::ConversationSearchResult>) -> Answer {
         custom_data: result.custom_data,
         marks: result.marks,
     };
-    Answer::Found(results.into_iter().map(result).collect())
+    AnyResult::Found(results.into_iter().map(result).collect())
 }
 
 /// The store's side. A fault of the store ends the test, as it ends a call.

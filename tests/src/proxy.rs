@@ -107,7 +107,7 @@ impl Proxy {
         self.shared.state().passed
     }
 
-    /// From now on so many bytes pass in a direction, on whichever connection; then this happens to that one, and to no other.
+    /// From now on this many bytes pass in a direction, on whichever connection; then this happens to that one, and to no other.
     /// With several faults armed, the bytes of the next are counted from the one before.
     pub fn arm(&self, direction: Direction, bytes: u64, fault: Fault) {
         self.shared.state().armed.push_back((direction, bytes, fault));

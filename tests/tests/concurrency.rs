@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use convgroups_host::api::{
-    Answer, ConversationFilter, ConversationType, CreateConversationGroup, DeleteConversationsFromGroup,
+    AnyResult, ConversationFilter, ConversationType, CreateConversationGroup, DeleteConversationsFromGroup,
     GetConversationGroupList, GetConversationListByFilter, Request, SearchConversations,
 };
 use convgroups_host::model::{Change, DeletionReason, UserId, UserState, Version};
@@ -20,7 +20,7 @@ const TASKS: u64 = 64;
 const CALLS_EACH: usize = 12;
 
 /// A change that committed: its version, what was asked, and what was answered.
-type Committed = (Version, Request, Answer);
+type Committed = (Version, Request, AnyResult);
 
 #[test]
 fn what_64_callers_do_to_one_user_equals_some_serial_order() {
@@ -114,7 +114,7 @@ fn work(host: &Host, user: &UserId, task: u64, reruns: &AtomicU32) -> Vec<Commit
         match host.call(user, &request) {
             Ok(reply) => {
                 reruns.fetch_add(reply.attempts - 1, Ordering::Relaxed);
-                committed.extend(reply.version.map(|version| (version, request, reply.answer)));
+                committed.extend(reply.version.map(|version| (version, request, reply.result)));
             }
             Err(error) => assert!(matches!(error.failure, Failure::Refused(_)), "{request:?}: {error}"),
         }
@@ -133,7 +133,7 @@ fn one_by_one_the_plugin_answers_as_the_model_does() {
             let mut model = Model::default();
             for step in 0..2000 {
                 let request = some_change(&mut random);
-                let came = host.call(&user("alice"), &request).map(|reply| without_reasons(reply.answer));
+                let came = host.call(&user("alice"), &request).map(|reply| without_reasons(reply.result));
                 let came = came.map_err(|error| error.code());
                 assert_eq!(came, model.run(&request, &limits), "{kind}, step {step}: {request:?}");
                 if step % 50 == 0 {
@@ -161,7 +161,7 @@ fn the_sandbox_answers_what_the_rules_answer_natively() {
                 let mut transaction = Transaction::new(store.store.clone(), user("alice"), bounds);
                 let natively = native::run(&mut transaction, &limits, &request).map_err(Failure::Refused);
                 let sandboxed = host.call(&user("alice"), &request);
-                let sandboxed = sandboxed.map(|reply| reply.answer).map_err(|error| error.failure);
+                let sandboxed = sandboxed.map(|reply| reply.result).map_err(|error| error.failure);
                 assert_eq!(sandboxed, natively, "{kind}, step {step}: {request:?}");
             }
         }
@@ -186,7 +186,7 @@ fn some_question(random: &mut fastrand::Rng) -> Request {
     }
 }
 
-/// Somebody else, who changes the user's groups just before the first so many commits.
+/// Somebody else, who changes the user's groups just before the first this many commits.
 #[derive(Debug)]
 struct Contender {
     interruptions: AtomicU32,
@@ -235,8 +235,8 @@ fn after_a_conflict_the_call_runs_again_on_what_is_there_now() {
         let reply = host.call(&user("alice"), &deletion()).expect("the second run goes through");
         assert_eq!(reply.attempts, 2, "{kind}");
         // Somebody else took Bob out in between: the answer is about the last run.
-        assert_eq!(reply.answer[0].result_info, "not in the group", "{kind}");
-        assert_eq!(reply.answer[1].result_info, "", "{kind}");
+        assert_eq!(reply.result[0].result_info, "not in the group", "{kind}");
+        assert_eq!(reply.result[1].result_info, "", "{kind}");
         let Changes::Since(log) = store.store.changes(&user("alice"), Version(2), MAX_BATCH).expect("reads") else {
             panic!()
         };

@@ -114,7 +114,7 @@ fn host_with(settings: Settings, plugin: PluginSource, store: &TestStore, deadli
 
 fn delete(host: &Host) -> Result<Vec<ConversationOperationResult>, Failure> {
     let deleted = host.call(&user("alice"), &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "group_42"]));
-    deleted.map(|reply| reply.answer).map_err(|error| error.failure)
+    deleted.map(|reply| reply.result).map_err(|error| error.failure)
 }
 
 /// Alice with a group, in a store that is about to see something.
@@ -157,7 +157,7 @@ fn a_plugin_that_fails_changes_nothing_and_the_next_call_is_fine() {
                 }
                 assert_unchanged(name);
                 let groups =
-                    host.call(&user("alice"), &GetConversationGroupList::new()).expect("the next call is fine").answer;
+                    host.call(&user("alice"), &GetConversationGroupList::new()).expect("the next call is fine").result;
                 assert_eq!(groups, ["Work"], "{name} on {store_kind}");
             }
         }
@@ -174,7 +174,7 @@ fn a_plugin_that_does_not_start_for_one_user_starts_for_others() {
             let Err(Failure::Plugin(fault)) = delete(&host) else { panic!("it does not start") };
             assert_eq!(fault.kind, PluginFaultKind::Deadline, "{fault}");
             assert_eq!(
-                host.call(&user("bob"), &GetConversationGroupList::new()).expect("bob is served").answer,
+                host.call(&user("bob"), &GetConversationGroupList::new()).expect("bob is served").result,
                 [""; 0]
             );
         }
@@ -359,7 +359,7 @@ fn many_hostile_calls_at_once_leave_every_slot_of_the_pool_usable() {
             });
         }
     });
-    assert_eq!(host.call(&user("alice"), &GetConversationGroupList::new()).expect("there is room").answer, ["Work"]);
+    assert_eq!(host.call(&user("alice"), &GetConversationGroupList::new()).expect("there is room").result, ["Work"]);
 }
 
 #[test]
@@ -452,7 +452,7 @@ fn inert_wasi_leads_nowhere() {
     let host = builder.plugin(guest("needs_wasi")).build().expect("it loads");
     let assert_unchanged = prepared(&host, &store);
     let deletion = DeleteConversationsFromGroup::new("Work", ["c2c_bob"]);
-    let results = host.call(&user("alice"), &deletion).expect("it answers").answer;
+    let results = host.call(&user("alice"), &deletion).expect("it answers").result;
     let expected = "env=0 args=0 read=refused write=refused connect=refused sleep=cut-short clock=runs random=some";
     assert_eq!(results[0].result_info, expected);
     assert_unchanged("WASI");

@@ -59,7 +59,7 @@ fn host(store: &Arc<dyn Store>, plugin: Option<PluginSource>) -> Host {
     builder.build().expect("it builds")
 }
 
-/// So many calls on each thread: of every kind, answered and refused, and some of plugins that fail.
+/// This many calls on each thread: of every kind, answered and refused, and some of plugins that fail.
 fn calls(count: u64, good: &Host, bad: &[Host]) {
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

@@ -202,7 +202,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// Places in messages of so many bytes: the ends, and some between that are others with another seed.
+/// Places in messages of this many bytes: the ends, and some between that are others with another seed.
 fn places(total: u64, step: u64, seed: u64) -> impl Iterator<Item = u64> {
     (0..=total).filter(move |place| place % step == seed % step || *place <= 2 || *place + 24 >= total)
 }

@@ -57,7 +57,7 @@ fn listing_conversations_in_no_group_does_not_read_the_groups() {
     let before = store.asked();
     let filter = ConversationFilter { conversation_group: Some(String::new()), ..ConversationFilter::default() };
     let query = GetConversationListByFilter { filter, next_seq: 0, count: 100 };
-    let page = host.call(&alice, &query).expect("lists").answer;
+    let page = host.call(&alice, &query).expect("lists").result;
     let listed: Vec<&str> = page.conversation_list.iter().map(|it| it.conversation_id.as_str()).collect();
     assert_eq!((listed, page.is_finished), (vec!["c2c_bob"], true));
     // The annotated conversations, their groups, that nothing follows, and the groups and annotations of the one found.

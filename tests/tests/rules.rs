@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use convgroups_host::api::{
-    AddConversationsToGroup, Answer, ConversationFilter, ConversationOperationResult, ConversationSearchResult,
+    AddConversationsToGroup, AnyResult, ConversationFilter, ConversationOperationResult, ConversationSearchResult,
     ConversationType, CreateConversationGroup, DeleteConversationGroup, DeleteConversationsFromGroup,
     GetConversationGroupList, GetConversationListByFilter, MarkConversation, OperationError, RenameConversationGroup,
     Request, SearchConversations, SetConversationCustomData,
@@ -67,7 +67,7 @@ const IDS: [&str; 16] = [
 ];
 
 /// What is to be: the state afterwards, and the answer; or the code of the refusal, after which all is as before.
-type Specified = Result<(UserState, Answer), i32>;
+type Specified = Result<(UserState, AnyResult), i32>;
 
 /// An ordered set, as a list in which nothing stands twice.
 type Set = Vec<String>;
@@ -127,7 +127,7 @@ impl Within<'_> {
     }
 
     /// What is answered for each place, given the set of those that were changed.
-    fn results(&self, request: &[String], changed: &[String], otherwise: &str) -> Answer {
+    fn results(&self, request: &[String], changed: &[String], otherwise: &str) -> AnyResult {
         let result = |(place, id): (usize, &String)| {
             let (result_code, info) = match id {
                 id if !self.is_id(id) => (50002, "malformed"),
@@ -137,7 +137,7 @@ impl Within<'_> {
             };
             ConversationOperationResult { conversation_id: id.clone(), result_code, result_info: info.to_owned() }
         };
-        Answer::Results(request.iter().enumerate().map(result).collect())
+        AnyResult::Results(request.iter().enumerate().map(result).collect())
     }
 
     /// What is left of a group that would hold these: all; or the newest; or it may not be.
@@ -223,7 +223,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
         }
         Request::DeleteConversationGroup(DeleteConversationGroup { group_name: name }) => {
             first_that_holds(&[no_name(name), unknown(name)])?;
-            Ok((with(state, name, |_| None), Answer::Done))
+            Ok((with(state, name, |_| None), AnyResult::Done))
         }
         Request::RenameConversationGroup(RenameConversationGroup { old_name: old, new_name: new }) => {
             first_that_holds(&[
@@ -234,7 +234,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
                 unknown(old),
                 (is_there(new), 50002),
             ])?;
-            Ok((with(state, old, |renamed| Some(group(new, renamed.conversation_id_list.clone()))), Answer::Done))
+            Ok((with(state, old, |renamed| Some(group(new, renamed.conversation_id_list.clone()))), AnyResult::Done))
         }
         Request::AddConversationsToGroup(AddConversationsToGroup { group_name: name, conversation_id_list: ids }) => {
             first_that_holds(&[no_name(name), within.is_no_batch(ids), unknown(name)])?;
@@ -266,7 +266,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
             first_that_holds(&[(too_long || custom_data.contains('\0'), 50002)])?;
             noted(state, limits, ids, |data| ConversationData { custom_data: custom_data.clone(), ..data })
         }
-        Request::GetConversationGroupList(_) => Ok((state.clone(), Answer::GroupNames(names(state)))),
+        Request::GetConversationGroupList(_) => Ok((state.clone(), AnyResult::GroupNames(names(state)))),
         Request::SearchConversations(SearchConversations { conversation_id_list: ids }) => {
             let count = ids.len();
             first_that_holds(&[(count == 0 || count > limits.max_conversations_per_search as usize, 51006)])?;
@@ -282,7 +282,7 @@ fn specification(state: &UserState, limits: &Limits, request: &Request) -> Speci
                     custom_data: if within.is_id(id) { custom_data } else { String::new() },
                 }
             });
-            Ok((state.clone(), Answer::Found(found.collect())))
+            Ok((state.clone(), AnyResult::Found(found.collect())))
         }
         // Listed page by page, and compared as a whole: see `listed`.
         _ => Err(-1),
@@ -349,7 +349,7 @@ impl Place<'_> {
         self.store.state(&self.user).expect("reads").value
     }
 
-    fn run(&self, request: &Request) -> Result<Answer, OperationError> {
+    fn run(&self, request: &Request) -> Result<AnyResult, OperationError> {
         let Some(host) = self.host else {
             let bounds = Bounds { max_ids: 1000, max_changes: 1000, ..Bounds::default() };
             let mut transaction = Transaction::new(Arc::clone(&self.store), self.user.clone(), bounds);
@@ -360,7 +360,7 @@ impl Place<'_> {
             return Ok(answer);
         };
         match host.call(&self.user, request) {
-            Ok(reply) => Ok(reply.answer),
+            Ok(reply) => Ok(reply.result),
             Err(error) => match error.failure {
                 Failure::Refused(refusal) => Err(refusal),
                 other => unreachable!("{request:?}: {other}"),
@@ -420,7 +420,7 @@ impl Place<'_> {
         let mut pages = Vec::new();
         loop {
             let answer = self.run(&Request::GetConversationListByFilter(query.clone()));
-            let Ok(Answer::Page(page)) = answer else {
+            let Ok(AnyResult::Page(page)) = answer else {
                 assert!(query.count == 0 && answer.is_err_and(|refusal| refusal.code == 50002), "{query:?}");
                 return;
             };
@@ -447,18 +447,18 @@ impl Place<'_> {
 }
 
 /// An answer without the wording of reasons.
-fn plain(answer: Answer) -> Answer {
-    if let Answer::Results(results) = &answer {
+fn plain(answer: AnyResult) -> AnyResult {
+    if let AnyResult::Results(results) = &answer {
         let malformed = results.iter().filter(|result| result.result_code != 0);
         malformed
             .for_each(|result| assert!(result.result_info.starts_with("malformed conversation id: "), "{result:?}"));
     }
-    let Answer::Found(found) = answer else { return without_reasons(answer) };
+    let AnyResult::Found(found) = answer else { return without_reasons(answer) };
     let plain = |found: ConversationSearchResult| {
         assert_eq!(found.result_info.is_empty(), found.result_code == 0, "{found:?}");
         ConversationSearchResult { result_info: String::new(), ..found }
     };
-    Answer::Found(found.into_iter().map(plain).collect())
+    AnyResult::Found(found.into_iter().map(plain).collect())
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -533,7 +533,7 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// So many groups of well-formed ids or a few more, and conversations with marks or custom data.
+/// This many groups of well-formed ids or a few more, and conversations with marks or custom data.
 fn state(fewest: usize) -> impl Strategy<Value = UserState> {
     let some = |pool: &'static [&str], fewest, most| prop::sample::subsequence(pool, fewest..=most).prop_shuffle();
     let members = prop::collection::vec(some(&IDS[..10], 0, 5), 9);

@@ -76,8 +76,8 @@ fn every_method_answers_over_http_what_the_host_answers() {
 fn a_request_that_cannot_be_read_is_told_what_is_wrong_and_where() {
     let server = TestServer::start();
     let cases: &[(&str, &str, i64, &str)] = &[
-        ("createConversationGroup", "{}", 50002, "params: missing field `groupName`"),
-        ("createConversationGroup", "", 50002, "missing field `groupName`"),
+        ("createConversationGroup", "{}", 50002, "params: missing field \"groupName\""),
+        ("createConversationGroup", "", 50002, "missing field \"groupName\""),
         ("createConversationGroup", r#"{"groupName":1,"conversationIDList":[]}"#, 50002, "params.groupName: "),
         ("createConversationGroup", r#"{"groupName":"x","conversationIDList":["a",7]}"#, 50002, "IDList[1]: "),
         ("createConversationGroup", r#"["x",[]]"#, 50002, "expected an object"),

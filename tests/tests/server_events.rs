@@ -23,7 +23,7 @@ fn both(name: &str, ids: &[&str]) -> Value {
     json!({ "groupName": name, "conversationIDList": ids })
 }
 
-/// So many changes, the first of which creates a group.
+/// This many changes, the first of which creates a group.
 fn change(host: &Host, name: &str, changes: usize) {
     let user = user(name);
     host.call(&user, &CreateConversationGroup::new("Work", ["c2c_0"])).expect("creates");

@@ -24,10 +24,10 @@ fn create(name: &str) -> Value {
     json!({ "groupName": name, "conversationIDList": ["c2c_bob"] })
 }
 
-/// Calls until one is turned away, and gives that back.
+/// Calls until one call is rejected, and returns that.
 fn until_turned_away(mut call: impl FnMut() -> Reply) -> Reply {
     let mut last = None;
-    eventually("a call is turned away", || {
+    eventually("a call is rejected", || {
         let reply = call();
         let turned_away = reply.code() != 0;
         last = Some(reply);

@@ -154,7 +154,7 @@ fn pages_from_allowed_origins_may_call_and_others_may_not() {
             assert_eq!(called.header("access-control-allow-origin"), None, "{origin}");
         }
     }
-    // Refusals can be read by the page as well.
+    // Refusals can be read by the page too.
     for signature in [sign("alice"), "x".to_owned()] {
         let called = Reply::to(server.post(LIST).bearer_auth(signature).header("origin", allowed));
         assert_eq!(called.header("access-control-allow-origin"), Some(allowed));

@@ -190,13 +190,13 @@ fn what_is_missing_or_wrong_is_named_with_its_path() {
             "create_contact_group",
             json!({ "From_Account": "alice", "GroupContactItem": [{}] }),
             50002,
-            "GroupContactItem[0]: missing field `GroupName`",
+            "GroupContactItem[0]: missing field \"GroupName\"",
         ),
         (
             "create_contact_group",
             second_contact_of(json!({ "To_Account": "x" })),
             50002,
-            "ContactItem[1]: missing field `Type`",
+            "ContactItem[1]: missing field \"Type\"",
         ),
         (
             "create_contact_group",
@@ -401,7 +401,7 @@ fn a_group_keeps_its_number_for_life_and_nobody_gets_it_afterwards() {
         assert_eq!(server.rest("del_contact_group", &delete).code(), 0);
     }
     assert_eq!((number("z"), number("a")), (json!(4), json!(5)));
-    // Groups of `/v1` are counted as well, and another user's are not.
+    // Groups of `/v1` are counted too, and another user's are not.
     let params = json!({ "groupName": "v1", "conversationIDList": ["c2c_bob"] });
     assert_eq!(server.sdk("alice", "createConversationGroup", &params).code(), 0);
     assert_eq!(server.sdk("bob", "createConversationGroup", &params).code(), 0);
@@ -582,7 +582,7 @@ fn arrays_are_not_read_as_objects_at_any_depth() {
     for (command, body, path) in cases {
         let reply = server.rest(command, &body);
         assert_eq!(reply.outcome(), (200, 50002), "{command} {body}: {reply:?}");
-        let reason = "invalid type: sequence, expected an object";
+        let reason = "expected an object, got a list";
         let expected = if path.is_empty() { reason.to_owned() } else { format!("{path}: {reason}") };
         assert_eq!(reply.reason(), expected, "{command} {body}");
     }
@@ -624,7 +624,7 @@ fn null_stands_for_an_optional_field_that_is_missing() {
     ] {
         let reply = server.rest(command, &json!({ "From_Account": "alice", field: null }));
         assert_eq!(reply.outcome(), (200, 50002), "{command}");
-        assert!(reply.reason().starts_with(&format!("{field}: invalid type: null")), "{}", reply.reason());
+        assert!(reply.reason().starts_with(&format!("{field}: expected a list, got null")), "{}", reply.reason());
     }
 }
 

@@ -37,7 +37,7 @@ fn several_operations_are_one_version_and_see_each_other() {
         });
         let reply = reply.expect("it goes through");
         assert_eq!((reply.version, reply.attempts), (Some(Version(1)), 1), "{kind}");
-        assert_eq!(reply.answer, ["Work", "Play"]);
+        assert_eq!(reply.result, ["Work", "Play"]);
 
         let events = host.events(user("alice"), Version(0)).read().expect("reads");
         let [Event::Change(change)] = events.as_slice() else { panic!("{events:?}") };
@@ -55,13 +55,13 @@ fn operations_that_change_nothing_leave_no_version() {
         let host = host(&store);
         let nothing =
             host.transact(&user("alice"), "nothing", CallContext::default(), |_| Ok(7)).expect("it goes through");
-        assert_eq!((nothing.answer, nothing.version), (7, None), "{kind}");
+        assert_eq!((nothing.result, nothing.version), (7, None), "{kind}");
         let reply = host.transact(&user("alice"), "there and back", CallContext::default(), |session| {
             session.call(&create("Work", &["c2c_bob"]))?;
             session.call(&DeleteConversationGroup::new("Work"))?;
             names(session)
         });
-        assert_eq!(reply.expect("it goes through").answer, Vec::<String>::new(), "{kind}");
+        assert_eq!(reply.expect("it goes through").result, Vec::<String>::new(), "{kind}");
         assert_eq!(store.store.state(&user("alice")).expect("reads").value.groups, [], "{kind}");
     }
 }
@@ -141,9 +141,9 @@ fn after_a_conflict_with_another_host_all_of_it_runs_again() {
         });
         let reply = reply.expect("the third run goes through");
         assert_eq!((reply.attempts, runs.load(Ordering::Relaxed)), (3, 3), "{kind}");
-        assert_eq!(reply.answer, ["Work", "by another host 0", "by another host 1"], "{kind}");
+        assert_eq!(reply.result, ["Work", "by another host 0", "by another host 1"], "{kind}");
         assert_eq!(reply.version, Some(Version(4)), "{kind}");
-        let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").answer;
+        let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").result;
         assert_eq!(groups, ["Work", "by another host 0", "by another host 1", "Play", "More"], "{kind}");
     }
 }
@@ -163,6 +163,6 @@ fn operations_that_meet_conflicts_without_end_give_up_and_change_nothing() {
     });
     let failure = result.expect_err("it gives up").failure;
     assert_eq!(failure, Failure::Host(HostFault::Busy { attempts: 10 }));
-    let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").answer;
+    let groups = ours.call(&user("alice"), &GetConversationGroupList::new()).expect("lists").result;
     assert!(groups.len() == 10 && groups.iter().all(|name| name.starts_with("theirs")), "{groups:?}");
 }

@@ -41,7 +41,7 @@ enum Plan {
 struct Fate {
     plan: Mutex<Plan>,
     /// What others asked, and what they were answered.
-    others: Mutex<Vec<(Request, Result<convgroups_host::api::Answer, i32>)>>,
+    others: Mutex<Vec<(Request, Result<convgroups_host::api::AnyResult, i32>)>>,
     /// For the others.
     quiet: Host,
 }
@@ -55,9 +55,9 @@ fn fault(kind: StoreErrorKind) -> StoreError {
 }
 
 fn plain(
-    result: Result<convgroups_host::Reply, convgroups_host::CallError>,
-) -> Result<convgroups_host::api::Answer, i32> {
-    result.map(|reply| without_reasons(reply.answer)).map_err(|error| error.code())
+    result: Result<convgroups_host::Completed, convgroups_host::CallError>,
+) -> Result<convgroups_host::api::AnyResult, i32> {
+    result.map(|reply| without_reasons(reply.result)).map_err(|error| error.code())
 }
 
 impl Meddler for Fate {
@@ -108,7 +108,7 @@ impl Reader {
         Self { events, state: UserState::default(), fulls: 0 }
     }
 
-    /// Reads so many events; answers whether there were fewer.
+    /// Reads this many events; answers whether there were fewer.
     fn read(&mut self, limit: u32) -> bool {
         let events = self.events.read_some(limit).expect("the quiet store does not fail");
         let end = events.len() < limit as usize;

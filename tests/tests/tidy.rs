@@ -55,7 +55,7 @@ fn count(text: &str, word: &str) -> usize {
         .count()
 }
 
-/// The rows of tables with so many columns whose first is a file: the file, and the second column.
+/// The rows of tables with this many columns whose first is a file: the file, and the second column.
 fn rows(page: &str, columns: usize) -> BTreeMap<String, String> {
     let rows = page.lines().filter_map(|line| {
         let cells: Vec<&str> = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ").collect();

@@ -226,7 +226,7 @@ fn compare(transaction: &mut Transaction, plain: &Plain) {
     assert_eq!(read_in_pages(transaction, None, 3), Some(plain.all()));
 }
 
-/// All pages of so many; nothing when there is no such group.
+/// All pages of this many; nothing when there is no such group.
 fn read_in_pages(transaction: &mut Transaction, group: Option<&str>, limit: u32) -> Option<Vec<String>> {
     let mut read = Vec::new();
     let mut after = 0;

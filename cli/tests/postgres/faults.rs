@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use convgroups_host::api::{Answer, Request};
+use convgroups_host::api::{AnyResult, Request};
 use convgroups_host::settings::{Limits, PostgresSettings, WhenFull};
 use convgroups_host::store::Store;
 use convgroups_host::{PostgresStore, UserId};
@@ -39,7 +39,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// So many hosts, by way of `port`.
+    /// This many hosts, by way of `port`.
     fn new(server: &Server, port: u16, hosts: usize) -> Self {
         let database = server.create_database();
         let settings = PostgresSettings { max_connections: 2, timeout_ms: 60_000, ..PostgresSettings::default() };
@@ -308,10 +308,10 @@ fn call_at_random(base: &str, caller: &UserId, seed: u64) -> Vec<(String, (Reque
     answered
 }
 
-fn reply(answer: &Answer) -> Value {
+fn reply(answer: &AnyResult) -> Value {
     let answer = without_reasons(answer.clone());
     match answer {
-        Answer::Done => json!({ "code": 0, "desc": "" }),
+        AnyResult::Done => json!({ "code": 0, "desc": "" }),
         answer => json!({ "code": 0, "desc": "", "data": answer }),
     }
 }

@@ -94,7 +94,7 @@ fn what_goes_to_postgres_and_back_is_the_same_and_can_go_on_after_an_interruptio
     assert_eq!(content(&directory.path().join("back")), content(&directory.path().join("old")));
     assert!(whole.lines().count() > USERS);
 
-    // Who has seen any version of the old store starts over from the whole state.
+    // A reader that has seen any version of the old store starts over with a full snapshot.
     let settings = PostgresSettings::default();
     let store = PostgresStore::open_read_only(database.url(), &settings).expect("it opens");
     for after in 0..4 {

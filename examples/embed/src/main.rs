@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Returns when the change is on disk.
     let reply = host.call(&alice, &DeleteConversationsFromGroup::new("Work", ["c2c_bob", "c2c_eve"]))?;
-    for result in reply.answer {
+    for result in reply.result {
         println!("{}: {} {}", result.conversation_id, result.result_code, result.result_info);
     }
 
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let first_page = GetConversationListByFilter::new(ConversationFilter::default(), 0, 100);
-    let page = host.call(&alice, &first_page)?.answer;
+    let page = host.call(&alice, &first_page)?.result;
     assert_eq!(page.conversation_list[0].conversation_id, "group_42");
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Method, Request, code};
 use crate::model::UserId;
-use crate::object::OnlyObjects;
+use crate::object::{OnlyObjects, Worded};
 
 /// A request that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +61,7 @@ impl CallLine {
 pub fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, BadRequest> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(OnlyObjects(&mut deserializer)).map_err(|error| {
-        let code = if error.inner().is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
+        let code = if error.inner().0.is_data() { code::INVALID_PARAMETER } else { code::MALFORMED_JSON };
         BadRequest { code, desc: describe(root, &error) }
     })?;
     let end = deserializer.end();
@@ -70,9 +70,9 @@ pub fn parse_object<T: DeserializeOwned>(root: &str, text: &str) -> Result<T, Ba
 }
 
 /// The path of the offending field and what is wrong with it.
-fn describe(root: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+fn describe(root: &str, error: &serde_path_to_error::Error<Worded<serde_json::Error>>) -> String {
     let path = error.path().to_string();
-    let reason = without_position(error.inner());
+    let reason = without_position(&error.inner().0);
     match (root, path.as_str()) {
         ("", "." | "?") => reason,
         (root, "." | "?") => format!("{root}: {reason}"),

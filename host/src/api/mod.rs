@@ -24,7 +24,7 @@ pub use parts::{Entries, IntoParameter, Output};
 #[cfg(feature = "openapi")]
 pub use schema::OperationSchema;
 
-use crate::object::null_is_default;
+use crate::object::{Unknown, null_is_default};
 
 macro_rules! define {
     ($(
@@ -177,14 +177,15 @@ impl FromStr for Method {
 
 /// No operation has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no operation {name:?}: expected one of {}", names())]
+#[error("{}", unknown(.name))]
 pub struct UnknownMethod {
     /// The name.
     pub name: String,
 }
 
-fn names() -> String {
-    Method::ALL.iter().map(|method| method.name()).collect::<Vec<_>>().join(", ")
+fn unknown(name: &str) -> String {
+    let expected: Vec<&str> = Method::ALL.iter().map(|method| method.name()).collect();
+    Unknown { what: "operation", name, expected: &expected }.to_string()
 }
 
 /// Which conversations to list; what is left out does not restrict. As in the SDK's `V2TIMConversationListFilter`, of
@@ -301,7 +302,7 @@ impl utoipa::ToSchema for ConversationType {}
 /// The result of an operation that is known only when the program runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum AnyResult {
     /// Nothing but the success.
     Done,
     /// Names of groups.

@@ -4,7 +4,8 @@
 use utoipa::openapi::{RefOr, Schema};
 
 use super::{
-    Answer, Conversation, ConversationFilter, ConversationOperationResult, ConversationPage, ConversationSearchResult,
+    AnyResult, Conversation, ConversationFilter, ConversationOperationResult, ConversationPage,
+    ConversationSearchResult,
 };
 #[cfg(feature = "openapi")]
 use crate::schema::{self, Schemas};
@@ -27,7 +28,7 @@ pub(crate) trait Parameter {
 pub enum Entries<'a> {
     /// One for each of these IDs, in this order.
     Of(&'a [String]),
-    /// So many or fewer.
+    /// This many or fewer.
     AtMost(u32),
 }
 
@@ -96,7 +97,7 @@ macro_rules! into_themselves {
 into_themselves!(bool, u32, u64, ConversationFilter);
 
 /// The result of an operation.
-pub trait Output: serde::Serialize + Into<Answer> + Send + 'static {
+pub trait Output: serde::Serialize + Into<AnyResult> + Send + 'static {
     /// Whether it is nothing but the success, for which the SDK has no `data`.
     fn is_nothing(&self) -> bool {
         false
@@ -114,7 +115,7 @@ impl Output for Vec<ConversationOperationResult> {}
 impl Output for ConversationPage {}
 impl Output for Vec<ConversationSearchResult> {}
 
-impl Output for Answer {
+impl Output for AnyResult {
     fn is_nothing(&self) -> bool {
         *self == Self::Done
     }
@@ -236,24 +237,24 @@ fn json_string_bytes(text: &str) -> usize {
     "\"\",".len() + text.bytes().map(bytes).sum::<usize>()
 }
 
-macro_rules! answers {
-    ($($output:ty => $answer:ident;)*) => {
-        $(impl From<$output> for Answer {
+macro_rules! any_result {
+    ($($output:ty => $variant:ident;)*) => {
+        $(impl From<$output> for AnyResult {
             fn from(output: $output) -> Self {
-                Self::$answer(output)
+                Self::$variant(output)
             }
         })*
     };
 }
 
-answers! {
+any_result! {
     Vec<String> => GroupNames;
     Vec<ConversationOperationResult> => Results;
     ConversationPage => Page;
     Vec<ConversationSearchResult> => Found;
 }
 
-impl From<()> for Answer {
+impl From<()> for AnyResult {
     fn from((): ()) -> Self {
         Self::Done
     }

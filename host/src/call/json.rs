@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Reply;
+use super::Completed;
 use super::error::CallError;
 use crate::api::{BadRequest, Output};
 use crate::marks::{self, Form};
@@ -26,17 +26,17 @@ fn failed(code: i32, desc: &str) -> String {
     Envelope::<()> { code, desc, data: None }.to_json(Form::Numbers)
 }
 
-impl<T: Output> Reply<T> {
+impl<T: Output> Completed<T> {
     /// The answer as the SDK gives it: `{"code":0,"desc":"","data":…}`; without `data` where the SDK has none.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.to_json_with(Form::Numbers)
     }
 
-    /// As [`Reply::to_json`], with each `markList` in a form.
+    /// As [`Completed::to_json`], with each `markList` in a form.
     #[must_use]
     pub fn to_json_with(&self, form: Form) -> String {
-        let data = (!self.answer.is_nothing()).then_some(&self.answer);
+        let data = (!self.result.is_nothing()).then_some(&self.result);
         Envelope { code: 0, desc: "", data }.to_json(form)
     }
 }

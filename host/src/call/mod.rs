@@ -13,7 +13,7 @@ use admission::{Admission, InFlight};
 pub use error::{CallError, Failure, HostFault, Waiting};
 pub use session::{CallContext, Interrupted, Session, Spent, new_request_id};
 
-use crate::api::{Answer, OperationError, code};
+use crate::api::{AnyResult, OperationError, code};
 use crate::events::{Event, EventReader};
 use crate::model::{EventId, Origin, UserId, Version};
 use crate::plugin::{self, Examiner, Plugin, PluginError, PluginInfo, PluginSource};
@@ -42,9 +42,9 @@ struct Shared {
 
 /// An answer whose changes, if there were any, are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply<T = Answer> {
-    /// What the plugin answered.
-    pub answer: T,
+pub struct Completed<T = AnyResult> {
+    /// The operation's result.
+    pub result: T,
     /// The version that the call's changes led to; nothing when it changed nothing.
     pub version: Option<Version>,
     /// The id of the call, which log lines and events carry too.
@@ -214,7 +214,7 @@ impl Host {
     ///
     /// A rule refused the operation, the plugin failed, or the host did; [`CallError`] tells which. Nothing was changed,
     /// unless the store says that it does not know.
-    pub fn call<O: Operation>(&self, user: &UserId, operation: &O) -> Result<Reply<O::Output>, CallError> {
+    pub fn call<O: Operation>(&self, user: &UserId, operation: &O) -> Result<Completed<O::Output>, CallError> {
         self.call_with(user, operation, CallContext::default())
     }
 
@@ -228,7 +228,7 @@ impl Host {
         user: &UserId,
         operation: &O,
         context: CallContext,
-    ) -> Result<Reply<O::Output>, CallError> {
+    ) -> Result<Completed<O::Output>, CallError> {
         self.transact(user, operation.method().name(), context, |session| session.call(operation))
     }
 
@@ -245,7 +245,7 @@ impl Host {
         name: &str,
         context: CallContext,
         operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
-    ) -> Result<Reply<T>, CallError> {
+    ) -> Result<Completed<T>, CallError> {
         self.run(user, name, context, |shared, context| shared.run(user, name, context, operations))
     }
 
@@ -278,7 +278,7 @@ impl Host {
         user: &UserId,
         operation: O,
         context: CallContext,
-    ) -> Result<Reply<O::Output>, CallError> {
+    ) -> Result<Completed<O::Output>, CallError> {
         let name = operation.method().name();
         self.transact_async(user, name, context, move |session| session.call(&operation)).await
     }
@@ -299,7 +299,7 @@ impl Host {
         name: &'static str,
         context: CallContext,
         operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted> + Send + 'static,
-    ) -> Result<Reply<T>, CallError> {
+    ) -> Result<Completed<T>, CallError> {
         let work = {
             let user = user.clone();
             move |shared: &Shared, context: &Context| shared.run(&user, name, context, operations)
@@ -466,7 +466,7 @@ impl Shared {
         name: &str,
         context: &Context,
         mut operations: impl FnMut(&mut Session<'_>) -> Result<T, Interrupted>,
-    ) -> Result<Reply<T>, Failure> {
+    ) -> Result<Completed<T>, Failure> {
         let Context { request_id, deadline, .. } = context;
         let _span = tracing::error_span!("call", request_id, %user, method = name).entered();
         let mut spent = Spent::default();
@@ -474,7 +474,14 @@ impl Shared {
             match self.attempt(user, request_id, *deadline, &mut spent, &mut operations)? {
                 Attempt::Done(answer, version, memory_bytes) => {
                     let request_id = request_id.clone();
-                    return Ok(Reply { answer, version, request_id, attempts: attempt, memory_bytes, spent });
+                    return Ok(Completed {
+                        result: answer,
+                        version,
+                        request_id,
+                        attempts: attempt,
+                        memory_bytes,
+                        spent,
+                    });
                 }
                 Attempt::Conflict => back_off(attempt, *deadline),
             }

@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
                 self.memory_bytes = self.memory_bytes.max(ran.memory_bytes);
                 self.spent.sandbox += ran.setup;
                 self.spent.guest += ran.guest;
-                Ok(ran.answer)
+                Ok(ran.result)
             }
             Err(ended) => Err(self.end(ended)),
         }

@@ -38,7 +38,7 @@ pub(crate) fn within<T: Send + 'static, E: From<NotCompiled> + Send + 'static>(
     }
 }
 
-/// Compiles on so many threads and no more: wasmtime takes those of the pool that it is called in.
+/// Compiles on this many threads and no more: wasmtime takes those of the pool that it is called in.
 pub(super) fn on_threads<T: Send>(
     threads: usize,
     compile: impl FnOnce() -> wasmtime::Result<T> + Send,

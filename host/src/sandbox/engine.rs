@@ -89,7 +89,7 @@ pub struct PluginNeeds {
 }
 
 impl Sandbox {
-    /// Sets up an engine for so many calls at once.
+    /// Sets up an engine for this many calls at once.
     pub(crate) fn new(
         settings: SandboxSettings,
         wasi: Wasi,

@@ -112,7 +112,7 @@ macro_rules! export {
         )+
 
         impl Operation for Request {
-            type Output = api::Answer;
+            type Output = api::AnyResult;
 
             fn method(&self) -> Method {
                 Self::method(self)
@@ -124,10 +124,10 @@ macro_rules! export {
                 plugin: &Compiled,
                 transaction: Transaction,
                 limits: &Arc<Limits>,
-            ) -> Result<Ran<api::Answer>, Ended> {
+            ) -> Result<Ran<api::AnyResult>, Ended> {
                 match self {
                     $(Self::$operation(operation) => {
-                        operation.run(sandbox, plugin, transaction, limits).map(Ran::into_answer)
+                        operation.run(sandbox, plugin, transaction, limits).map(Ran::into_any)
                     })+
                 }
             }

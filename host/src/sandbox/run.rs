@@ -11,7 +11,7 @@ use super::fault::{PluginFault, ended};
 use super::limiter::MemoryCap;
 use super::operation::{Exported, MAX_REASON_CHARS};
 use super::ticker::DEADLINE_TICKS;
-use crate::api::{Answer, Contents, Entries, OperationError};
+use crate::api::{AnyResult, Contents, Entries, OperationError};
 use crate::escape::made_for_people;
 use crate::settings::Limits;
 use crate::store::{StoreError, Transaction};
@@ -32,7 +32,7 @@ pub enum Ended {
     Refused(OperationError),
     /// The plugin failed.
     Plugin(Box<PluginFault>),
-    /// Somebody else has changed the user's groups meanwhile.
+    /// Another host has changed the user's groups meanwhile.
     Conflict,
     /// The store failed.
     Store(StoreError),
@@ -43,7 +43,7 @@ pub enum Ended {
 /// An answer, and what is to be committed before it may be given.
 #[derive(Debug)]
 pub struct Ran<T> {
-    pub(crate) answer: T,
+    pub(crate) result: T,
     pub(crate) transaction: Transaction,
     /// Linear memory and tables in use at the end, in bytes.
     pub(crate) memory_bytes: usize,
@@ -53,11 +53,11 @@ pub struct Ran<T> {
     pub(crate) guest: Duration,
 }
 
-impl<T: Into<Answer>> Ran<T> {
+impl<T: Into<AnyResult>> Ran<T> {
     /// The same run of an operation that is known only when the program runs.
-    pub(super) fn into_answer(self) -> Ran<Answer> {
-        let Self { answer, transaction, memory_bytes, setup, guest } = self;
-        Ran { answer: answer.into(), transaction, memory_bytes, setup, guest }
+    pub(super) fn into_any(self) -> Ran<AnyResult> {
+        let Self { result, transaction, memory_bytes, setup, guest } = self;
+        Ran { result: result.into(), transaction, memory_bytes, setup, guest }
     }
 }
 
@@ -98,10 +98,10 @@ impl Sandbox {
             tracing::info!(output, "the plugin wrote");
         }
         match answer {
-            Ok(answer) => {
+            Ok(result) => {
                 let state = store.into_data();
                 let memory_bytes = state.memory.used();
-                Ok(Ran { answer, transaction: state.transaction, memory_bytes, setup, guest })
+                Ok(Ran { result, transaction: state.transaction, memory_bytes, setup, guest })
             }
             Err(Ended::Plugin(fault)) => Err(Ended::Plugin(Box::new(PluginFault { output, ..*fault }))),
             Err(ended) => Err(ended),

@@ -32,7 +32,7 @@ pub struct PostgresSettings {
     /// that does not keep track of them, which is noticed otherwise.
     pub prepare: bool,
     /// Whether hosts notify each other of changes, for which each looks twice a second anyway. Default true; false where there
-    /// is no `LISTEN`, or so many hosts that it is too much work.
+    /// is no `LISTEN`, or if there are too many hosts.
     pub listen: bool,
 }
 

@@ -50,7 +50,7 @@ pub enum Fault {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody else has changed the user's groups since the call began.
+    /// Another call has changed the user's groups since this one began.
     #[error("the user's groups were changed by another call")]
     Conflict,
     /// The plugin asked for something that no plugin may ask for.

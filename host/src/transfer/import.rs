@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use crate::model::{ConversationData, Version};
 
-    /// The items of each piece, and the ids it leaves out, of groups with these ids and sizes and so many conversations.
+    /// The items of each piece, and the ids it leaves out, of groups with these ids and sizes and this many conversations.
     fn cut(groups: &[(u32, usize)], conversations: usize, there: (usize, usize)) -> Vec<(usize, Vec<u32>)> {
         let group = |&(id, size): &(u32, usize)| Group {
             id: Some(id),

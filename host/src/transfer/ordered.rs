@@ -9,7 +9,7 @@ use std::thread::Builder;
 use super::{Result, TransferError};
 use crate::model::UserId;
 
-/// Works on items in so many threads and takes the results in the items' order; stops at the first failure. Items of one
+/// Works on items in this many threads and takes the results in the items' order; stops at the first failure. Items of one
 /// user are worked on one after the other.
 pub(super) fn in_order<T: Send, R: Send>(
     threads: usize,

@@ -18,10 +18,10 @@ pub enum Phase {
 
 /// Is told how far a transfer is.
 pub trait Progress {
-    /// A phase begins. Its file has so many bytes, if that is known.
+    /// A phase begins. Its file has this many bytes, if that is known.
     fn begin(&mut self, phase: Phase, bytes: Option<u64>);
 
-    /// So many bytes of the file are done, and with them so much; always 0 bytes while exporting.
+    /// This many bytes of the file are done, and with them so much; always 0 bytes while exporting.
     fn advance(&mut self, bytes: u64, counts: &Counts);
 }
 

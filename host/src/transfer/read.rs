@@ -8,7 +8,7 @@ use super::{MAX_HEADER_BYTES, MAX_LINE_BYTES, Result, TransferError};
 use crate::model::{ConversationData, UserId, Version};
 use crate::store::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_NAME_BYTES};
 
-/// What stands together in a file of version 1 is cut after so many items: groups, conversations in them, and marked ones.
+/// What stands together in a file of version 1 is cut after this many items: groups, conversations in them, and marked ones.
 const MAX_ITEMS: usize = 50_000;
 /// A group is committed in one piece, for which a store has places. No setting allows more either.
 pub(super) const MAX_CONVERSATIONS_PER_GROUP: usize = 1_000_000;
@@ -475,7 +475,10 @@ mod tests {
             (&[created(u32::MAX / 2)], ""),
             (&[created(u32::MAX / 2 + 1)], "line 2: the groupsCreated 2147483648 is not between 0 and 2147483647"),
             (&[created(u32::MAX)], "line 2: the groupsCreated 4294967295 is not between 0 and 2147483647"),
-            (&[created(0).replace(":0}", ":4294967296}")], "line 2: invalid value: integer `4294967296`, expected u32"),
+            (
+                &[created(0).replace(":0}", ":4294967296}")],
+                "line 2: expected a whole number from 0 to 4294967295, got 4294967296",
+            ),
             (&[user("alice", 7), group("", "A")], "line 3: the groupID is missing"),
             (&[user("alice", 7), group(&id(0), "A")], "line 3: the groupID 0 is not"),
             (&[user("alice", 7), group(&id(3), "A")], "line 3: the groupID 3 is not"),

@@ -121,7 +121,7 @@ impl Call<'_> {
         let context = self.app.call_context(self.id)?;
         let reply = self.app.host.transact_async(&user, self.name, context, operations).await?;
         self.app.metrics.call_succeeded(&reply.spent, reply.attempts, reply.version.is_some());
-        Ok((ok(reply.answer), user))
+        Ok((ok(reply.result), user))
     }
 
     async fn update(&self, update: Update) -> Answered {

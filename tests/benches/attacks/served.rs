@@ -25,7 +25,7 @@ impl Times {
         self.0.len()
     }
 
-    /// So many of a hundred took at most so many milliseconds.
+    /// This many of a hundred took at most this many milliseconds.
     pub(crate) fn at(&self, percent: usize) -> f64 {
         let mut times = self.0.clone();
         times.sort_unstable();

@@ -92,7 +92,7 @@ fn instructions(subject: &str, calls: u32) -> Result<Option<f64>, Failure> {
     Ok(Some(count.trim().parse::<f64>()? / f64::from(calls)))
 }
 
-/// Of the whole process, for so many calls and for twice as many: the difference is theirs.
+/// Of the whole process, for this many calls and for twice as many: the difference is theirs.
 fn system_calls(subject: &str, calls: u32) -> Result<Option<f64>, Failure> {
     let count = |calls| -> Result<Option<f64>, Failure> {
         // `100.00    0.123           4     56789        12 total`
@@ -105,7 +105,7 @@ fn system_calls(subject: &str, calls: u32) -> Result<Option<f64>, Failure> {
     Ok(Some((twice - once) / f64::from(calls)))
 }
 
-/// What a tool says of this program with so many calls of a subject.
+/// What a tool says of this program with this many calls of a subject.
 fn under(tool: &str, options: &[&str], subject: &str, calls: u32) -> Result<Option<String>, Failure> {
     let run = Command::new(tool)
         .args(options)

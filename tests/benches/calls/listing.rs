@@ -34,7 +34,7 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report) -> Result<(), Failur
         for ((_, host), times) in hosts.iter().zip(&mut rounds) {
             let (started, mut calls) = (Instant::now(), 0_u32);
             while calls == 0 || started.elapsed() < effort.round {
-                let page = black_box(host.call(&alice, &listing)?).answer;
+                let page = black_box(host.call(&alice, &listing)?).result;
                 if !page.is_finished || !page.conversation_list.is_empty() {
                     return Err("everything is in some group".into());
                 }

@@ -66,7 +66,7 @@ fn cpu() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// A group "Work" with so many conversations.
+/// A group "Work" with this many conversations.
 pub(crate) fn fill(store: &dyn Store, user: &UserId, count: usize) -> Result<(), Failure> {
     let group = Change::GroupCreated { group_name: "Work".to_owned(), conversation_list: ids(count) };
     let origin = Origin { method: "bench".to_owned(), request_id: String::new() };

@@ -66,7 +66,7 @@ pub(crate) fn measure(effort: &Effort, report: &mut Report) -> Result<(), Failur
     Ok(())
 }
 
-/// A store with so many users, written past the host: a million calls would take a while.
+/// A store with this many users, written past the host: a million calls would take a while.
 fn prepare(path: &Path, users: u32) -> Result<(), Failure> {
     drop(SqliteStore::open(path)?);
     let connection = Connection::open(path)?;

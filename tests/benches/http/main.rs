@@ -180,7 +180,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Measured {
-    /// The time below which so many percent of the deletions are, in microseconds.
+    /// The time below which this many percent of the deletions are, in microseconds.
     fn at(&self, percent: usize) -> f64 {
         self.times[(self.times.len() - 1) * percent / 100].as_secs_f64() * 1e6
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{Client, Failure};
 
-/// A connection of a new user, with requests that take so many rooms out of a tag, and put them back.
+/// A connection of a new user, with requests that take this many rooms out of a tag, and put them back.
 pub(crate) fn client(server: SocketAddr, user: &str, rooms: usize) -> Result<Client, Failure> {
     let mut client = Client::connect(server, "{")?;
     let registration = json!({

@@ -5,7 +5,7 @@
 //! this program run again, which is told what to do through its standard input. Callers take ten conversations out of a group and put them back, in turn, as fast as
 //! they are answered. Everything is measured in rounds that take turns; medians of the rounds are printed.
 //!
-//! `--short` takes few and short rounds, to see that all of it runs; `--users=N` loads so many users; other words choose the
+//! `--short` takes few and short rounds, to see that all of it runs; `--users=N` loads this many users; other words choose the
 //! tables that have them in their titles.
 
 mod database;

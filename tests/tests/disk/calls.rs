@@ -32,7 +32,7 @@ fn fails(error: c_int) -> isize {
 
 /// What a caller wants to have written.
 fn bytes<'a>(start: *const c_void, count: usize) -> &'a [u8] {
-    // SAFETY: who calls `write` vouches for so many bytes, and for nobody writing to them before it returns.
+    // SAFETY: who calls `write` vouches for this many bytes, and for nobody writing to them before it returns.
     #[expect(unsafe_code, reason = "a buffer of a C function")]
     unsafe {
         std::slice::from_raw_parts(start.cast(), count)
@@ -75,7 +75,7 @@ fn reads(file: c_int, read: impl FnOnce() -> isize) -> isize {
     }
 }
 
-/// Writes so many of the bytes by a system call, as far as the disk lets it.
+/// Writes this many of the bytes by a system call, as far as the disk lets it.
 fn writes(
     file: c_int,
     buffer: *const c_void,

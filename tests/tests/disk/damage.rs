@@ -1,4 +1,4 @@
-//! A file that was damaged while nobody had it open: a page that is no page is refused by whoever needs it, and by nobody
+//! A file that was damaged while nobody had it open: a corrupt page is reported by every read that needs it, and by no other
 //! else. What SQLite cannot notice, for its pages have no checksums, is a byte within a text.
 
 use std::collections::BTreeMap;

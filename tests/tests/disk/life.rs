@@ -65,7 +65,7 @@ impl Life {
         self.change(events)
     }
 
-    /// Makes a group of so many conversations, which takes about a page for each 8 of them.
+    /// Makes a group of this many conversations, which takes about a page for each 8 of them.
     pub(super) fn commit_much(&mut self, count: usize) {
         let prefix = |number| format!("c2c_{number}_{}", "x".repeat(230));
         self.change(|number| {

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, router).await?)
 }
 
-/// A program for more than a look finds out first who is asking.
+/// A real server authenticates the caller first.
 async fn call(State(host): State<Host>, Path((user, method)): Path<(UserId, String)>, params: String) -> Answer {
     let method: Method = method.parse().map_err(|error| (StatusCode::NOT_FOUND, format!("{error}")))?;
     let request = Request::from_json(method, &params).map_err(|bad| (StatusCode::BAD_REQUEST, bad.to_json()))?;

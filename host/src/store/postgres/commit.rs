@@ -427,7 +427,7 @@ fn steps(commit: &Commit, version: Version) -> (Vec<Step<'_>>, i64) {
     (steps, taken)
 }
 
-/// Takes so many places; answers the first.
+/// Takes this many places; answers the first.
 fn places(positions: &mut Positions, count: usize) -> i64 {
     let mut places = (0..count).map(|_| positions.take());
     let first = places.next().unwrap_or_default();

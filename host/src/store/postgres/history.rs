@@ -142,7 +142,7 @@ impl Shared {
         }
     }
 
-    /// Begins a new history in the place of `old`; nothing if somebody else has done so.
+    /// Begins a new history in the place of `old`; nothing if another host has done so.
     pub(super) async fn begin_history(&self, old: Option<History>) -> StoreResult<Option<History>> {
         let new = History::random();
         let (identity, begun) = (new.to_string(), |row: &Row| column::<bool>(row, 1));

@@ -391,7 +391,7 @@ fn skip_group_ids(connection: &Connection, user: i64, count: Option<u32>) -> Res
     }
 }
 
-/// Counts so many groups as created; answers the id of the last.
+/// Counts this many groups as created; answers the id of the last.
 fn count_groups(connection: &Connection, user: i64, more: u32) -> Result<u32, Misfit> {
     let mut update = connection.prepare_cached(
         "UPDATE users SET groups_created = groups_created + ?2 WHERE id = ?1 RETURNING groups_created",

@@ -124,7 +124,7 @@ pub(super) fn open_writer(path: &Path, check_wal: bool) -> StoreResult<Writable>
     drop(looking);
     write_log_again(path).map_err(unflushed)?;
     let mut connection = open()?;
-    // Until this host ends: were SQLite to delete it, nobody could tell whether somebody else has.
+    // Until this host ends: were SQLite to delete it, nothing could tell whether another process has.
     keep_log(&connection).map_err(|error| failed("open", path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| failed("open", path, error))?;
     let mode = migrate(&mut connection).map_err(|error| failed("open", path, error))?;

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::model::{ConversationData, EventId, History, UserId, UserState};
 
-/// Commits that may wait for the committer; the next one is turned away.
+/// The most commits that wait for the committer; further commits are rejected.
 const QUEUE: usize = 16_384;
 
 /// Keeps groups, marks and custom data in a SQLite file.
@@ -65,7 +65,7 @@ impl SqliteStore {
         Self::open_with_batches(path.as_ref(), commit::MAX_BATCH)
     }
 
-    /// As [`SqliteStore::open`], with so many commits for each flush.
+    /// As [`SqliteStore::open`], with this many commits for each flush.
     pub(crate) fn open_with_batches(path: &Path, max_batch: usize) -> StoreResult<Self> {
         let path = file::absolute(path)?;
         let lock = Lock::take(&path)?;
