@@ -6,7 +6,7 @@
 //! them.
 //!
 //! serde and serde_json name types as Rust does ("expected a sequence", "expected u32"). `OnlyObjects` lets every value choose
-//! how it is read, so that the visitor makes the error, and [`Worded`] makes its text.
+//! how it is read, so that the visitor makes the error, and `Worded` makes its text.
 
 use std::fmt;
 
