@@ -97,7 +97,7 @@ pub(crate) enum Command {
     },
     /// Write everything of all users as JSON lines: groups, marks, custom data, versions.
     ///
-    /// What is exported of a user is of one moment, of all users only when no host is changing the store. The last line has
+    /// The data of a user are of one moment; the data of all users are of one moment only if no host changes the store. The last line has
     /// counts and a SHA-256, by which `import` tells a file that was cut off or damaged. A file grows as FILE.partial and
     /// gets its name when all of it is on disk.
     #[command(after_help = "Examples:\n  convgroups export --store sqlite:chat.db | gzip > groups.ndjson.gz\n  \

@@ -64,7 +64,7 @@ impl<D: GroupStore + AnnotationStore, L: Limits> Rules<D, L> {
         }
         if !changed.is_empty() {
             let (count, max) = (self.store.set_annotations(&changed), self.limits.max_annotated_conversations());
-            // Who has too many since the limit was lowered may still change and clear what is there.
+            // A user with too many annotations, since the limit was lowered, may still change and clear them.
             if is_one_more && count > max {
                 let desc = format!("{count} conversations would have marks or custom data, at most {max} are allowed");
                 return refuse(code::TOO_MANY_CONVERSATIONS, desc);

@@ -11,7 +11,7 @@ use convgroups_host::store::{
 };
 use convgroups_host::{EventId, History, UserId};
 
-/// Who is in between.
+/// What stands between host and store.
 pub trait Meddler: Debug + Send + Sync + 'static {
     /// Before each read.
     ///

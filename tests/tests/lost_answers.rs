@@ -343,7 +343,7 @@ fn of_two_commits_on_the_same_version_one_is_kept_though_the_answers_are_lost() 
 /// An error as the database sends it.
 fn error_message(severity: &str, code: &str) -> Vec<u8> {
     let mut fields = Vec::new();
-    for (kind, text) in [('S', severity), ('V', severity), ('C', code), ('M', "made up for a test")] {
+    for (kind, text) in [('S', severity), ('V', severity), ('C', code), ('M', "injected by a test")] {
         fields.push(u8::try_from(kind).expect("ASCII"));
         fields.extend(text.bytes().chain([0]));
     }

@@ -301,7 +301,7 @@ fn a_renewed_certificate_is_served_and_a_broken_one_is_not() {
     eventually("the new certificate is served", || handshake(&server, &second, &[]).is_ok());
     assert!(handshake(&server, &first, &[]).is_err());
     kept.write_all(request("POST", LIST, "alice", "", "").as_bytes()).expect("writes");
-    assert_eq!(status_of(&answer_on(&mut kept)), Some(200), "who is connected stays");
+    assert_eq!(status_of(&answer_on(&mut kept)), Some(200), "open connections stay");
 
     let good = std::fs::read_to_string(certificate.path("cert.pem")).expect("reads");
     let other = KeyPair::generate().expect("a key").serialize_pem();

@@ -1,4 +1,4 @@
-//! Stopping: what was acknowledged is there, nothing is there by halves, and who waits is told.
+//! Stopping: acknowledged calls are stored, every other call is stored completely or not at all, and queued calls are rejected.
 
 use std::net::TcpStream;
 use std::sync::Arc;

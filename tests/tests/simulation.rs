@@ -196,7 +196,7 @@ impl World {
             604..8000 => drop(reader.read(random.u32(1..5))),
             8000..9000 => {
                 while !reader.read(3) {}
-                assert_eq!(reader.state, model.state(), "a reader who has caught up");
+                assert_eq!(reader.state, model.state(), "a reader that is up to date");
                 assert_eq!(self.store.state(user).expect("reads").value, model.state());
             }
             number => {

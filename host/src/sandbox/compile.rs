@@ -26,7 +26,7 @@ pub(crate) fn within<T: Send + 'static, E: From<NotCompiled> + Send + 'static>(
 ) -> Result<T, E> {
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("convgroups-compile".to_owned()).stack_size(STACK_BYTES);
-    // Who has stopped waiting does not want to know.
+    // Nothing waits for the result any more.
     let started = thread.spawn(move || drop(sender.send(work())));
     started.map_err(|error| NotCompiled::Refused(format!("there is no thread to compile it on: {error}")))?;
     match receiver.recv_timeout(time) {

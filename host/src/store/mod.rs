@@ -119,11 +119,11 @@ impl Commit {
     }
 }
 
-/// What a commit leaves out, so that a user who comes from another store goes on from where they were there.
+/// Versions and group IDs that a commit leaves out, so that a user from another store continues with the numbers of that store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skip {
-    /// How many versions, before the one that the commit leads to. When there are some, the log begins anew after this
-    /// commit, and without it: who has seen any earlier version, in this store or another, gets the state as a whole.
+    /// How many versions before the one that the commit leads to. If there are any, the commit truncates the change log and
+    /// adds no entry to it: a reader that has seen any earlier version, in this store or another, gets a full snapshot.
     pub versions: u64,
     /// How many group ids: before that of each group that is created, in order, and then after the last of them. None
     /// where the list has ended.
@@ -349,8 +349,8 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// When the store fails.
     fn users(&self, after: Option<&UserId>, limit: u32) -> StoreResult<Vec<UserId>>;
 
-    /// Watches a user's changes, whoever commits them; nothing when this store does not learn of what others commit, so
-    /// that who wants to know has to look again from time to time.
+    /// Watches a user's changes, by this host or another. Returns `None` if the store does not learn of other hosts' commits;
+    /// a reader then has to poll.
     fn watch(&self, user: &UserId) -> Option<Watch>;
 
     /// Whether the store can be read, and a change reaches the disk: it makes one that has no meaning, with one flush. A store

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::model::UserId;
 
-/// Who waits for changes of whom. A store has one, and notifies it of each commit.
+/// The watchers of a store by user. The store notifies them of each commit.
 #[derive(Debug, Default)]
 pub struct Watchers {
     users: Mutex<HashMap<UserId, Arc<Event>>>,
@@ -23,7 +23,7 @@ impl Watchers {
         }
     }
 
-    /// Who is watched.
+    /// The user whose changes it waits for.
     #[must_use]
     pub fn watched(&self) -> Vec<UserId> {
         self.users.lock().keys().cloned().collect()

@@ -12,7 +12,7 @@ use crate::store::{MAX_CONVERSATION_ID_BYTES, MAX_CUSTOM_DATA_BYTES, MAX_GROUP_N
 const MAX_ITEMS: usize = 50_000;
 /// A group is committed in one piece, for which a store has places. No setting allows more either.
 pub(super) const MAX_CONVERSATIONS_PER_GROUP: usize = 1_000_000;
-/// A user who is beyond this version cannot be moved: it leaves room for many moves, and for all that happens between.
+/// A user beyond this version cannot be moved: it leaves room for many moves, and for all that happens between.
 pub(super) const MAX_VERSION: Version = Version(Version::MAX.0 / 2);
 /// A user with more groups created cannot be moved: it leaves as many IDs for the groups that come.
 pub(super) const MAX_GROUPS_CREATED: u32 = u32::MAX / 2;

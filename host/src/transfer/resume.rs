@@ -20,7 +20,7 @@ pub(super) struct Start {
     pub(super) groups: usize,
     /// How many of the part's conversations with marks or custom data are there.
     pub(super) conversations: usize,
-    /// Whether who has seen a version of the store that the user comes from gets the state here as a whole.
+    /// Whether a reader that has seen a version of the user's former store gets a full snapshot here.
     pub(super) moved: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A user who is served, and how long that takes.
+//! The calls of an honest user, and how long they take.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The dearest listing: what is in no group, of a user who has all that the default limits allow.
+//! The most expensive listing: conversations in no group, for a user with everything that the default limits allow.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -189,7 +189,7 @@ impl Connect for Connector {
     }
 }
 
-/// Moves a connection's messages until it ends. Who waits for an answer learns the reason then.
+/// Moves a connection's messages until it ends. Queries that wait for a response then fail with the reason.
 async fn serve<S, T>(mut connection: Connection<S, T>, notified: Option<UnboundedSender<String>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -171,7 +171,7 @@ async fn look(shared: &Shared) -> StoreResult<()> {
         let found: HashMap<String, i64> = found.into_iter().collect();
         for user in some {
             let version = found.get(user.as_str()).copied().unwrap_or_default();
-            // Who is seen for the first time may have changed between the watcher's first look and this one.
+            // A user that is seen for the first time may have changed between the watcher's first look and this one.
             if news.seen.lock().insert(user.clone(), version) != Some(version) {
                 news.watchers.notify(user);
             }
