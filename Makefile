@@ -58,7 +58,7 @@ soak: setup
 fuzz: setup
 	fuzz/run.sh $(FUZZ_TARGETS)
 
-# What continuous integration checks beside the tests.
+# What continuous integration checks beside the tests: format, lints, documentation, words. Needs Python 3.
 check: setup
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
